@@ -29,6 +29,7 @@ class DaFKD(LabelCounts):
     search_space: ClassVar[dict[str, Any]] = {
         **LabelCounts.search_space,
         "method.client.game.steps": [5, 10, 20],
+        "method.strategy.scheme.student_optim.lr": {"low": 1e-4, "high": 0.1, "log": True},
     }
 
     def __init__(self, generator: Recipe, game: Game | None = None, game_rounds: int = 5) -> None:

@@ -9,7 +9,7 @@ only, and once the server has a generator. Weights may be schedules: the release
 max(1e-4, 10 * 0.98^t). The loss reported is the cross entropy alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -22,18 +22,57 @@ from fedkd.generators.base import shapes_at
 from fedkd.generators.ensemble import sample_labels
 from fedkd.generators.recipe import Recipe
 from fedkd.objectives.ops import kl
-from fedkd.protocol import CUT, GENERATOR, LABEL_COUNTS
+from fedkd.protocol import CUT, GENERATOR, LABEL_COUNTS, MODEL
 from fedkd.schedule import Value, at
 from fedkd.training.program import Batch, Params, Phase, Reply, State, Task, Work, quiet
 
 
 class LabelCounts(FedAvg):
-    """FedAvg's client, which also sends how many training samples of each class it holds."""
+    """FedAvg's client, which also sends how many training samples of each class it holds.
+
+    own_model: train a model of one's own in place of the received one and send that; it may be of another
+        architecture (`model.per_client`), since nobody averages it
+    """
+
+    def __init__(self, own_model: bool = False) -> None:
+        super().__init__()
+        self.personal_model = self.mixed_models = own_model
+
+    def start(self, task: Task, state: State) -> Params:
+        return {**task.initial, **state} if self.personal_model else super().start(task, state)
 
     def work(self, task: Task, state: State) -> Work:
-        reply: Reply = yield from super().work(task, state)
+        if self.personal_model:
+            trained = yield Phase(self.start(task, state), self.loss)
+            reply = Reply({MODEL: trained}, state=trained, trained=trained)
+        else:
+            reply = yield from super().work(task, state)
         reply.upload[LABEL_COUNTS] = {"counts": task.data.class_counts("train")}
         return reply
+
+    def personalize(self, task: Task, state: State) -> Generator[Phase, Params, Params | None]:
+        return self.start(task, state) if self.personal_model else None
+        yield  # a generator that trains nothing
+
+
+class InTurns(LabelCounts):
+    """The same; what is tuned is the server's, which teaches a student in turns with a generator, if any."""
+
+    search_space: ClassVar[dict[str, Any]] = {
+        **LabelCounts.search_space,
+        "method.strategy.scheme.student_steps": [1, 5, 20],
+        "method.strategy.scheme.student_optim.lr": {"low": 1e-4, "high": 0.1, "log": True},
+    }
+
+
+class OneShot(LabelCounts):
+    """The same; what is tuned is the server's, which teaches a student from scratch (DENSE)."""
+
+    search_space: ClassVar[dict[str, Any]] = {
+        **LabelCounts.search_space,
+        "method.strategy.scheme.student_lr": {"low": 1e-3, "high": 0.1, "log": True},
+        "method.strategy.scheme.adversarial": [0.0, 0.5, 1.0],
+    }
 
 
 class FedGen(LabelCounts):
@@ -55,8 +94,8 @@ class FedGen(LabelCounts):
     def __init__(
         self,
         generator: Recipe,
-        label_weight: Value = 1.0,
-        latent_weight: Value = 1.0,
+        label_weight: Value = 0.1,
+        latent_weight: Value = 0.1,
         steps: int = 20,
         batch_size: int = 32,
     ) -> None:

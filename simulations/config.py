@@ -70,16 +70,14 @@ def default_out(config: Mapping[str, Any]) -> str:
 
 def group_names(main: Main = RUN) -> dict[str, str]:
     """Each group that can be chosen on the command line, with the folder of its files."""
-    entries = _main_file(CONF, main.file)["defaults"]
-    keys = [key for entry in entries if isinstance(entry, dict) for key in entry]
-    return {key.rpartition("@")[2]: key.partition("@")[0] for key in keys}
+    return {group: folder for group, (folder, _) in _groups(main).items()}
 
 
-def _usual(main: Main) -> Choices:
-    """The name of each group where neither a file nor the user chooses another."""
-    entries = _main_file(CONF, main.file)["defaults"]
-    usual = {key: name for entry in entries if isinstance(entry, dict) for key, name in entry.items()}
-    return {key.rpartition("@")[2]: name for key, name in usual.items()}
+def _groups(main: Main) -> dict[str, tuple[str, str | None]]:
+    """Folder and usual name of each group."""
+    entries = [entry for entry in _main_file(CONF, main.file)["defaults"] if isinstance(entry, dict)]
+    pairs = [pair for entry in entries for pair in entry.items()]
+    return {key.rpartition("@")[2]: (key.partition("@")[0], name) for key, name in pairs}
 
 
 @lru_cache
@@ -133,12 +131,11 @@ def _compose(chosen: Choices, main: Main) -> tuple[dict[str, Any], Choices]:
     """
     raw, choices = _hydra(chosen, main)
     named = {**raw["data"], **(raw.get("method") or {})}
-    usual = _usual(main)
     suited = {
         group: named[key]
-        for group, name in choices.items()
+        for group, (_, usual) in _groups(main).items()
         if group not in chosen
-        and name == usual[group]
+        and choices[group] == usual
         and (key := f"_default_{group.rpartition('.')[2]}_") in named
     }
     if suited:

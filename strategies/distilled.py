@@ -99,6 +99,16 @@ class Distilled(Generative):
         self.inputs, self.student, self.ema = inputs, student, ema
         self.share_generator = share_generator
         self.shadow: Generator | None = None
+        self.kinds: Sequence[StagedModel] = ()  # the clients' architectures, where these differ
+
+    def check_networks(self, networks: Sequence[StagedModel]) -> None:
+        """Different architectures teach, and are not averaged: a student from scratch has the first."""
+        if self.student != "initial":
+            raise ConfigError(
+                "model.per_client: models that differ have no average to start from: "
+                "method.strategy.student=initial is needed"
+            )
+        self.kinds = networks
 
     def make_generator(self, network: StagedModel) -> Generator:
         if self.inputs == "generated":
@@ -119,7 +129,7 @@ class Distilled(Generative):
             for u in uploads
             if DISCRIMINATOR in u.more
         ]
-        teachers = ensemble(network, uploads, 0, self.weighting, self.space, judges)
+        teachers = ensemble(self.kinds or [network], uploads, 0, self.weighting, self.space, judges)
         student = copy.deepcopy(network).requires_grad_(True)
         student.load_state_dict(tensors_of(average) if self.student == "average" else self.server.initial)
         rng = self.server.rng("distillation", server_round)

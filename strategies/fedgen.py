@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fedkd.errors import ConfigError
 from fedkd.generators.base import Generator
-from fedkd.generators.ensemble import Ensemble
+from fedkd.generators.ensemble import Ensemble, LabelShare
 from fedkd.generators.recipe import Recipe
 from fedkd.generators.terms import ClientFidelity, Diversity, Terms
 from fedkd.generators.train import Optim, fit_generator
@@ -105,7 +105,7 @@ class FedGen(Generative):
     def learn(
         self, server_round: int, uploads: Sequence[Upload], average: ArrayRecord
     ) -> tuple[ArrayRecord, dict[str, float]]:
-        teachers = ensemble(self.server.trainer.network, uploads, self.generator.cut)
+        teachers = ensemble([self.server.trainer.network], uploads, self.generator.cut, LabelShare())
         rng = self.server.rng("generator", server_round)
         fitted, told = self.server.execute(fit, self.fitting, self.generator, teachers, rng, server_round)
         self.generator.load_state_dict(fitted)

@@ -25,7 +25,7 @@ from fedkd.generators.recipe import Recipe
 from fedkd.generators.train import History
 from fedkd.models.staged import StagedModel
 from fedkd.personalization.heads import block_of
-from fedkd.protocol import LABEL_COUNTS, STAGE
+from fedkd.protocol import LABEL_COUNTS, MODEL, STAGE
 from fedkd.training.program import Params, joined, part
 from strategies.fedd2s_records import metrics_of, record_of, tensors_of
 from strategies.server import Server, ServerSide
@@ -119,7 +119,10 @@ class Generative(ServerSide, FedAvg):
     def _opened(self, reply: Message) -> Upload:
         """What the client sent; the reply keeps its model alone, as averaging wants it."""
         content = reply.content
-        model = tensors_of(content.array_records[self.arrayrecord_key])
+        if MODEL in content:  # of the client's own: averaging sees the initial weights, which stay
+            content[self.arrayrecord_key] = record_of(self.server.initial)
+        own = MODEL if MODEL in content else self.arrayrecord_key
+        model = tensors_of(content.array_records[own])
         names = [name for name in content.array_records if name != self.arrayrecord_key]
         more = {name: tensors_of(content.array_records[name]) for name in names}
         for name in names:
@@ -137,21 +140,32 @@ class Generative(ServerSide, FedAvg):
 
 
 def ensemble(
-    network: StagedModel,
+    networks: Sequence[StagedModel],
     uploads: Sequence[Upload],
     cut: int = 0,
     weighting: Weighting | None = None,
     space: Space = "logits",
     discriminators: Sequence[nn.Module] = (),
 ) -> Ensemble:
-    """The clients' networks above the cut as teachers, each under its weight."""
+    """The clients' networks above the cut as teachers, each under its weight.
+
+    networks: the architectures there are; a client has the first that its weights fit
+    """
     counts = torch.stack([upload.counts for upload in uploads])
     weights = relative(torch.tensor([upload.weight for upload in uploads]), counts.sum(1).clamp_min(1))
-    models = [network_above(network, upload.model, cut) for upload in uploads]
+    models = [network_above(_fitting(networks, upload.model), upload.model, cut) for upload in uploads]
     linears = [layer for model in models if (layer := linear_of(model)) is not None]
     if len(linears) == len(models):
         return LinearHeads(linears, counts, weighting, space, weights, discriminators)
     return Ensemble(models, counts, weighting, space, weights, discriminators)
+
+
+def _fitting(networks: Sequence[StagedModel], params: Params) -> StagedModel:
+    def fits(network: StagedModel) -> bool:
+        own = network.state_dict()
+        return all(name in own and own[name].shape == value.shape for name, value in params.items())
+
+    return next(network for network in networks if fits(network))
 
 
 def network_above(network: StagedModel, params: Params, cut: int) -> nn.Module:

@@ -98,7 +98,11 @@ class Gaussian(Generator):
         self.register_buffer("factors", torch.linalg.cholesky(statistics.covariances + ridge).float())
 
     def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
-        return self.means[labels] + torch.einsum("bij,bj->bi", self.factors[labels], noise)
+        x = self.means[labels]
+        for y in labels.unique().tolist():  # a factor for each sample at once would fill the memory
+            rows = labels == y
+            x[rows] += noise[rows] @ self.factors[y].T
+        return x
 
 
 def calibrate(

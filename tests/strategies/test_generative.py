@@ -10,6 +10,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
 
+from fedkd.build import locate
 from fedkd.data.samples import Samples
 from fedkd.errors import ConfigError
 from fedkd.generators.base import ema_
@@ -109,17 +110,17 @@ def same(a: Params, b: Params) -> bool:
 def test_the_ensemble_hears_clients_by_their_weight_relative_to_their_samples() -> None:
     network, counts = mlp((2,), 2, hidden=(3,)), torch.tensor([[4, 0], [6, 6]])
     sent = [Upload(weights(0.4 * k), weight, counts[k], {}) for k, weight in enumerate((4.0, 12.0))]
-    plain = ensemble(network, sent)
+    plain = ensemble([network], sent)
     assert plain.weights.tolist() == [1.0, 1.0]
     assert plain.shares.flatten().tolist() == pytest.approx([0.4, 0.0, 0.6, 1.0])
-    doubled = ensemble(network, [sent[0], Upload(sent[1].model, 24.0, counts[1], {})])
+    doubled = ensemble([network], [sent[0], Upload(sent[1].model, 24.0, counts[1], {})])
     assert doubled.weights.tolist() == [1.0, 2.0]
     x = torch.tensor([[1.0, -1.0]])
     for k, model in enumerate(plain.models):
         w1, b1, w2, b2 = weights(0.4 * k).values()
         z = torch.relu(x @ w1.T + b1)
         torch.testing.assert_close(model(x), z @ w2.T + b2)
-        torch.testing.assert_close(ensemble(network, sent, cut=1).logits(z)[k], z @ w2.T + b2)
+        torch.testing.assert_close(ensemble([network], sent, cut=1).logits(z)[k], z @ w2.T + b2)
 
 
 # -- FedGen ------------------------------------------------------------------------------------------------
@@ -378,7 +379,7 @@ def test_switched_off_it_is_fedavg_bit_for_bit_and_switched_on_it_is_not(
     assert len(on) == len(base) and not on["loss"].equals(base["loss"]) and on["loss"].notna().all()
 
 
-@pytest.mark.parametrize("method", ["fedgen", "fedftg"])
+@pytest.mark.parametrize("method", ["fedgen", "fedftg", "ccvr"])
 def test_client_weights_reach_generator_and_teachers(method: str, tmp_path: Path) -> None:
     quick = (f"method={method}", *QUICK[method])
     plain, robust = (
@@ -387,6 +388,9 @@ def test_client_weights_reach_generator_and_teachers(method: str, tmp_path: Path
     )
     pd.testing.assert_frame_equal(plain, play(tmp_path / "c", *quick), check_exact=True)
     assert not np.array_equal(plain["loss"], robust["loss"])
+    if method == "ccvr":  # its second exchange takes place under a weighting, too
+        off = play(tmp_path / "d", *quick, *OFF[method], "weighting=eg")
+        assert not np.array_equal(off["loss"], robust["loss"])
 
 
 def test_batch_norm_statistics_need_batch_norm(tmp_path: Path) -> None:
@@ -395,6 +399,24 @@ def test_batch_norm_statistics_need_batch_norm(tmp_path: Path) -> None:
     play(tmp_path / "b", "method=dense", *QUICK["dense"], f"{SCHEME}.bn=1", "model.norm=batch")
 
 
+def test_clients_of_different_architectures_teach_one_student(tmp_path: Path) -> None:
+    mixed = ("method=dense", *QUICK["dense"], "model.per_client=[mlp,cnn]", "clients=4", "rounds=1")
+    rows = play(tmp_path / "a", *mixed, "method.client.own_model=true")
+    assert rows.groupby("model")["client"].nunique().to_dict() == {"global": 4, "personal": 4}
+    with pytest.raises(ConfigError, match=r"model\.per_client does not go with method=dense"):
+        play(tmp_path / "b", *mixed)
+    with pytest.raises(ConfigError, match="student=initial is needed"):
+        play(tmp_path / "c", *mixed, "method.client.own_model=true", "method.strategy.student=average")
+
+
 def test_a_placebo_takes_the_generators_place(tmp_path: Path) -> None:
     rows = play(tmp_path / "a", "method=fedftg", "generator=noise", f"{SCHEME}.loops=1")
     assert rows["loss"].notna().all()
+
+
+@pytest.mark.parametrize("method", OFF)
+def test_what_is_tuned_are_keys_of_the_method(method: str) -> None:
+    space = locate(resolve([f"method={method}"])["method"]["client"]["_target_"]).search_space
+    for key, choices in space.items():
+        value = choices["low"] if isinstance(choices, dict) else choices[0]
+        resolve([f"method={method}", f"{key}={value}"])
