@@ -70,7 +70,7 @@ class FedD2S(ServerSide, FedAvg):
     flower: of Flower's FedAvg
     """
 
-    protocols = ("representations", "heads")
+    protocols: tuple[str, ...] = ("representations", "heads")
 
     def __init__(
         self,

@@ -125,7 +125,11 @@ class Weighted(Strategy, ServerSide):
             self.strategy.load_state_dict(inner)
 
     def follow_up(self, server_round: int, grid: Grid) -> Iterable[Message]:
-        """Ask the weighting's second sample, if it wants one, for its risk at the averaged snapshots."""
+        """The strategy's own second exchange, and the weighting's: its risk at the averaged snapshots."""
+        inner = self.strategy.follow_up(server_round, grid) if isinstance(self.strategy, ServerSide) else ()
+        return [*inner, *self._risk_messages(server_round, grid)]
+
+    def _risk_messages(self, server_round: int, grid: Grid) -> list[Message]:
         nodes = list(grid.get_node_ids())
         asked = self.weighting.second_sample(server_round, len(nodes), len(self._sent))
         if len(asked) == 0 or self._moment is None:
@@ -135,10 +139,14 @@ class Weighted(Strategy, ServerSide):
         return [Message(content, dst_node_id=nodes[k], message_type=ASK_RISK) for k in asked]
 
     def heard(self, server_round: int, replies: Iterable[Message]) -> None:
-        """Learn from the risks of the second sample."""
+        """Learn from the risks of the second sample; the rest is the strategy's."""
+        replies = list(replies)
+        risks = [reply for reply in replies if reply.metadata.message_type == ASK_RISK]
+        if isinstance(self.strategy, ServerSide):
+            self.strategy.heard(server_round, [r for r in replies if r.metadata.message_type != ASK_RISK])
         told = {
             self._position[reply.metadata.src_node_id]: metrics_of(reply)
-            for reply in replies
+            for reply in risks
             if reply.has_content()
         }
         reports = {k: {RISK: float(metrics[RISK])} for k, metrics in told.items() if RISK in metrics}  # type: ignore[arg-type]
