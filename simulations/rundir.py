@@ -36,6 +36,8 @@ Standing = Literal["absent", "unfinished", "finished"]
 def standing(out: Path) -> Standing:
     """What stands at `out`; ConfigError where that is something else than a run folder."""
     if not out.exists():
+        if existing := next((path for path in out.parents if path.exists() and not path.is_dir()), None):
+            raise ConfigError(f"out={out}: '{existing}' is a file; the path of a folder is needed")
         return "absent"
     if not out.is_dir():
         raise ConfigError(f"out={out}: this is a file; the path of a folder is needed")
@@ -88,7 +90,10 @@ def claim(config: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> 
 @contextmanager
 def hold(out: Path) -> Iterator[Path]:
     """Keep every other process from writing to `out` (resuming a run, or within `claim`)."""
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"out={out}: the folder cannot be made: {error.strerror}") from error
     lock = FileLock(out / _LOCK)
     try:
         lock.acquire(timeout=0)

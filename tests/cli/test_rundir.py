@@ -62,6 +62,12 @@ def test_overwriting_starts_anew_in_run_folders_only(config: dict[str, Any]) -> 
     assert Path("papers/thesis.tex").read_text() == "years of work"
 
 
+def test_a_folder_below_a_file_is_refused_before_anything_is_built(config: dict[str, Any]) -> None:
+    Path("notes.txt").write_text("")
+    with pytest.raises(ConfigError, match="out=notes.txt/a/b: 'notes.txt' is a file"):
+        rundir.standing(Path("notes.txt/a/b"))
+
+
 def test_another_configurations_run_is_not_taken_for_this_one(config: dict[str, Any]) -> None:
     finish(config)
     assert rundir.is_done(resolve(["out=here", "engine=inline"]))
