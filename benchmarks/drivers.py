@@ -3,6 +3,7 @@
 A server process imports everything once and forks for each run, so that a run costs only itself.
 """
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -45,10 +46,11 @@ def play(config: dict[str, Any], out: Path, kill_at: int | None = None) -> None:
     if kill_at is not None:
         _die_at(kill_at)
     stands = standing(out)
-    if stands == "absent":
-        run.run(config, out)
-    elif stands == "unfinished":
-        resume(out)
+    with contextlib.redirect_stdout(None):
+        if stands == "absent":
+            run.run(config, out)
+        elif stands == "unfinished":
+            resume(out)
 
 
 def _die_at(count: int) -> None:
@@ -129,5 +131,8 @@ def _distance(one: np.ndarray, other: np.ndarray) -> float:
         return np.inf
     if one.tobytes() == other.tobytes():
         return 0.0
-    numbers = one.dtype.kind in "fiub"
-    return float(np.abs(one.astype(np.float64) - other.astype(np.float64)).max()) if numbers else np.inf
+    if one.dtype.kind not in "fiub":
+        return np.inf
+    away = np.abs(one.astype(np.float64) - other.astype(np.float64))
+    both = np.isnan(one) & np.isnan(other)
+    return float(np.where(np.isnan(away), np.where(both, 0.0, np.inf), away).max())

@@ -10,7 +10,6 @@ dies by SIGKILL: from outside, at a random moment of every round (`one`, `all`),
 """
 
 import argparse
-import contextlib
 import json
 import logging
 import random
@@ -180,8 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
         stress = Stress(Path(folder), wanted.rounds, wanted.seed)
         for cell in cells:
             for _ in range(wanted.times):
-                with contextlib.redirect_stdout(None):
-                    stress.once(cell)
+                stress.once(cell)
             print(cell, flush=True)
     runs, survived, strikes = (sum(getattr(c, key) for c in cells) for key in ("runs", "survived", "strikes"))
     furthest = max(cell.furthest for cell in cells)

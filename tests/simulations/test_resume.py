@@ -37,6 +37,17 @@ def test_killed_at_writes_again_and_again(method: str, tmp_path: Path) -> None:
     assert difference(tmp_path / "undisturbed", tmp_path / "killed") == 0
 
 
+@pytest.mark.parametrize("method", ["scaffold", "fedgen", "fedd2s_robust", "feddbe", "fedtgp", "fedproto"])
+def test_what_the_servers_of_our_own_methods_remember_is_saved(method: str, tmp_path: Path) -> None:
+    config = tiny(f"method={method}")
+    assert ended(start(config, tmp_path / "undisturbed")) == 0
+    assert ended(start(config, tmp_path / "killed", kill_at=25)) == -signal.SIGKILL
+    saved = newest(tmp_path / "killed")
+    assert saved is not None and 2 <= saved.round < 4
+    assert ended(start(config, tmp_path / "killed")) == 0
+    assert difference(tmp_path / "undisturbed", tmp_path / "killed") == 0
+
+
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     config = tiny("method=local", "rounds=12")
     assert ended(start(config, tmp_path / "undisturbed")) == 0
