@@ -64,7 +64,7 @@ def test_overwriting_starts_anew_in_run_folders_only(config: dict[str, Any]) -> 
 
 def test_a_folder_below_a_file_is_refused_before_anything_is_built(config: dict[str, Any]) -> None:
     Path("notes.txt").write_text("")
-    with pytest.raises(ConfigError, match="out=notes.txt/a/b: 'notes.txt' is a file"):
+    with pytest.raises(ConfigError, match=r"out=notes\.txt/a/b: 'notes\.txt' is a file"):
         rundir.standing(Path("notes.txt/a/b"))
 
 
