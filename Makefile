@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-quick stress results-baselines clean
+.PHONY: demo test lint bench bench-quick stress results-baselines results-fedd2s clean
 
 demo: .venv/installed
 	$(BIN)/fedkd run -m method=fedavg_ft,fedavg,local clients=20 partition=dirichlet partition.alpha=0.3 model.width=16 \
@@ -22,6 +22,9 @@ stress: .venv/installed
 
 results-baselines: .venv/installed
 	$(BIN)/python -m benchmarks.baselines
+
+results-fedd2s: .venv/installed
+	$(BIN)/python -m benchmarks.fedd2s
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -1,0 +1,108 @@
+"""Results pages from scratch: tune every method with equal effort, run every seed, compare, write the page.
+
+Killed and started again a study goes on where it stopped, and ends in the same tables (their seconds apart).
+A page holds the studies that are finished.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+DOCS = Path(__file__).parents[1] / "docs" / "results"
+
+
+@dataclass(frozen=True)
+class Study:
+    """One table: methods under one experiment, as a user would type it.
+
+    name: of its folder, and on the command line
+    title, says: heading, and a paragraph about the setting
+    experiment: file of simulations/conf/experiment
+    methods: the rows
+    trials: of `fedkd tune`, for each method; 0 leaves everybody at the defaults
+    seeds: of the runs; tuning has seed 0
+    more: further overrides, for tuning and runs alike
+    """
+
+    name: str
+    title: str
+    says: str
+    experiment: str
+    methods: tuple[str, ...]
+    trials: int = 10
+    seeds: str = "1,2,3,4,5"
+    more: tuple[str, ...] = ()
+
+    def commands(self, out: Path) -> list[list[str]]:
+        """What is run, in order."""
+        common = [f"experiment={self.experiment}", f"method={','.join(self.methods)}", *self.more]
+        tuned, runs = out / self.name / "tuned", out / self.name / "runs"
+        tune = ["fedkd", "tune", *common, f"trials={self.trials}", f"out={tuned}"]
+        settled = [f"tuned={tuned}"] if self.trials else []
+        run = ["fedkd", "run", "-m", *common, f"seed={self.seeds}", *settled, f"out={runs}"]
+        return [tune, run] if self.trials else [run]
+
+    def is_finished(self, out: Path) -> bool:
+        return (out / self.name / "runs" / "compare.md").exists()
+
+
+def run(study: Study, out: Path) -> None:
+    """Run what is missing of a study."""
+    for command in study.commands(out):
+        print(" ".join(command), flush=True)
+        subprocess.run([sys.executable, "-m", "simulations.cli", *command[1:]], check=True)
+
+
+def section(study: Study, out: Path, page: str) -> str:
+    """The study's part of the page; its figures are put beside the page."""
+    folder, figures = out / study.name, DOCS / "figures"
+    figures.mkdir(exist_ok=True)
+    images = []
+    for name in ("tradeoff", "gain"):
+        if (source := folder / "runs" / "figures" / f"{name}.png").exists():
+            shutil.copy(source, figures / f"{page}_{study.name}_{name}.png")
+            images.append(f"![{name}](figures/{page}_{study.name}_{name}.png)")
+    typed = "\n".join("    " + " ".join(command) for command in study.commands(Path("runs") / page))
+    table = (folder / "runs" / "compare.md").read_text()
+    chosen = tuning(folder / "tuned", study.methods) if study.trials else ""
+    return f"## {study.title}\n\n{study.says}\n\n{typed}\n\n{table}\n{chosen}\n" + "\n".join(images) + "\n"
+
+
+def tuning(folder: Path, methods: Sequence[str]) -> str:
+    """What tuning chose, and what it cost."""
+    lines = ["| tuned | chosen | validation | rounds spent | seconds |", "| --- | --- | ---: | ---: | ---: |"]
+    for method in methods:
+        record = yaml.safe_load((folder / f"{method}.yaml").read_text())
+        chosen = ", ".join(f"{key}={value}" for key, value in record["chosen"].items())
+        cost = record["cost"]
+        lines.append(
+            f"| {method} | {chosen} | {record['val_mean']:.3f} | {cost['rounds']} | {cost['seconds']:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(page: str, head: str, studies: Sequence[Study]) -> None:
+    """Run the studies named on the command line, or all, and write the page docs/results/`page`.md.
+
+    head: what stands above the tables: a heading and a paragraph
+    """
+    names = [study.name for study in studies]
+    parser = argparse.ArgumentParser(description=f"The tables of docs/results/{page}.md.")
+    parser.add_argument("names", nargs="*", metavar="STUDY", help=f"of {', '.join(names)}; default: all")
+    parser.add_argument("--out", type=Path, default=Path("runs") / page, help="where the runs go")
+    wanted = parser.parse_args()
+    if unknown := set(wanted.names) - set(names):
+        parser.error(f"{', '.join(sorted(unknown))}: one of {', '.join(names)} is needed")
+    for study in studies:
+        if study.name in (wanted.names or names):
+            run(study, wanted.out)
+    done = [study for study in studies if study.is_finished(wanted.out)]
+    path = DOCS / f"{page}.md"
+    path.write_text("\n".join([head, *(section(study, wanted.out, page) for study in done)]))
+    print(path)
