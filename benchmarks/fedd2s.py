@@ -18,7 +18,8 @@ HEAD = """# FedD2S as specified here, beside the personalization baselines
 
 Made by `make results-fedd2s`; README.md says what the figures are. No figure here is one of the paper: FedD2S
 is reconstructed from its outline (docs/fedd2s.md). `fedd2s_adaptive` trains a local twin beside each client's
-model, which doubles its local work; the others spend the same local epochs. `experiment=fedd2s_full` is full size.
+model, which doubles its local work; the others spend the same local epochs. Full size:
+`experiment=fedd2s_full`.
 """
 STUDIES = (
     Study(
