@@ -58,6 +58,8 @@ class FedD2S(ClientProgram):
     objective: the term towards the soft labels; by default tau^2 KL at the server's temperature
     max_upload: samples sent a round, drawn anew each round; by default all
     upload_dtype: of features and soft labels on their way to the server and back
+    trust: which soft labels count; `correct`: those whose largest entry is the label, for the others cross
+        entropy stands alone
     """
 
     personal_model = True
@@ -80,6 +82,7 @@ class FedD2S(ClientProgram):
         objective: Objective | None = None,
         max_upload: int | None = None,
         upload_dtype: Literal["float16", "float32"] = "float16",
+        trust: Literal["all", "correct"] = "all",
     ) -> None:
         self.ce_weight, self.kl_weight = weights_of(ce_weight, kl_weight, "method.client")
         if max_upload is not None and max_upload < 1:
@@ -88,7 +91,10 @@ class FedD2S(ClientProgram):
             )
         if upload_dtype not in ("float16", "float32"):
             raise ConfigError(f"method.client.upload_dtype={upload_dtype}: one of float16, float32 is needed")
+        if trust not in ("all", "correct"):
+            raise ConfigError(f"method.client.trust={trust}: one of all, correct is needed")
         distillation(objective, 1.0, _PLACE)
+        self.trust = trust
         self.objective = objective
         self.max_upload = max_upload
         self.dtype: torch.dtype = getattr(torch, upload_dtype)
@@ -113,6 +119,8 @@ class FedD2S(ClientProgram):
         if told is None:
             return Phase(start, self.loss)
         teacher, known = told
+        if self.trust == "correct":
+            known = known & (teacher.argmax(1) == task.data.train.y)
         fixed = task.knowledge.get(HEAD, {})
         return Phase(
             start, self.distil(task.config), fixed=fixed, extras={"teacher": teacher, "known": known}

@@ -101,6 +101,18 @@ def test_without_soft_labels_for_a_sample_it_has_cross_entropy_alone(client: Cli
     assert not client.bench.same(client.work(program, client.task(told())).trained, trained)
 
 
+def test_only_soft_labels_that_agree_with_the_label_are_trusted_where_so_chosen(client: Client) -> None:
+    y = client.bench.y
+    agrees = torch.nn.functional.one_hot(y, Q.shape[1]).float() * 0.8 + 0.2 / Q.shape[1]
+    wrong = agrees.clone()
+    wrong[0] = agrees[0].roll(1)
+    others = torch.arange(1, len(y))
+    strict = client.work(FedD2S(trust="correct"), client.task(told(wrong))).trained
+    without = client.work(FedD2S(), client.task(told(agrees[others], others))).trained
+    assert client.bench.same(strict, without)
+    assert not client.bench.same(strict, client.work(FedD2S(), client.task(told(wrong))).trained)
+
+
 def test_teacher_rows_follow_their_ids_through_any_order(bench: Callable[..., Any]) -> None:
     client = Client(bench, batch_size=2, epochs=2)
     order = torch.tensor([3, 0, 4, 2, 1])
@@ -193,6 +205,7 @@ def test_a_received_body_takes_the_place_of_ones_own(client: Client) -> None:
         ({"max_upload": 0}, r"method\.client\.max_upload=0"),
         ({"upload_dtype": "int8"}, "one of float16, float32"),
         ({"kl_weight": 2.0}, r"method\.client\.kl_weight=2\.0"),
+        ({"trust": "nobody"}, "one of all, correct"),
     ],
 )
 def test_wrong_arguments_are_refused(wrong: dict[str, Any], sentence: str) -> None:

@@ -20,7 +20,9 @@ from strategies.fedgen import Fitting
 from tests.strategies.fedd2s_game import EACH_ROUND, TINY, Game, rows, same
 
 METHOD = "method=fedd2s_robust"
-QUICK = [METHOD, "method.strategy.fitting.steps=3", "method.strategy.samples=60", *EACH_ROUND]
+SMALL = [METHOD, "method.strategy.fitting.steps=3", "method.strategy.samples=60"]
+CLOCK = "method.strategy.schedule._target_=fedkd.personalization.cuts.Clock"
+QUICK = [*SMALL, CLOCK, *EACH_ROUND]
 PLAIN = "weighting.alpha=0"
 
 
@@ -74,9 +76,10 @@ def test_heads_and_label_counts_leave_a_client_and_the_generator_stays() -> None
 
 @pytest.mark.parametrize("weighting", [PLAIN, "weighting.alpha=0.5"])
 def test_without_the_generator_it_is_fedd2s_bit_for_bit(weighting: str, tmp_path: Path) -> None:
-    plain = rows(tmp_path / "a", "method=fedd2s", "weighting=eg", weighting, *EACH_ROUND)
-    off = rows(tmp_path / "b", *QUICK, "method.strategy.protocol=representations", weighting)
-    on = rows(tmp_path / "c", *QUICK, weighting)
+    trusting = [weighting, "method.client.trust=all"]
+    plain = rows(tmp_path / "a", "method=fedd2s_adaptive", "weighting=eg", *trusting)
+    off = rows(tmp_path / "b", *SMALL, "method.strategy.protocol=representations", *trusting)
+    on = rows(tmp_path / "c", *SMALL, *trusting)
     pd.testing.assert_frame_equal(off, plain, check_exact=True)
     assert not on.equals(plain)
 
@@ -91,11 +94,11 @@ def test_alpha_zero_is_the_generator_alone_and_more_is_not(tmp_path: Path) -> No
 
 
 def test_a_schedule_that_never_moves_is_one_cut_and_no_distillation_is_local_training(tmp_path: Path) -> None:
-    one = rows(tmp_path / "a", METHOD, *QUICK[1:3], "method.strategy.schedule.cuts=[-1]")
+    one = rows(tmp_path / "a", *SMALL, "method.strategy.schedule.cuts=[-1]")
     slow = rows(
         tmp_path / "b",
-        METHOD,
-        *QUICK[1:3],
+        *SMALL,
+        CLOCK,
         "method.strategy.schedule.cuts=[3]",
         "method.strategy.schedule.rate=99",
     )
