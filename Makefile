@@ -1,9 +1,10 @@
 # Two commands: `make demo` shows a federated run and its fairness curves, `make test` runs the tests.
 # Each makes .venv where there is none and installs with the tested versions of constraints.txt.
 PYTHON ?= python3
+BENCH_PYTHON ?= python3.12
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-quick stress results-baselines results-fedd2s clean
+.PHONY: demo test lint bench bench-quick stress results-baselines results-fedd2s results-data-free results-objectives results-robust clean
 
 demo: .venv/installed
 	$(BIN)/fedkd run -m method=fedavg_ft,fedavg,local clients=20 partition=dirichlet partition.alpha=0.3 model.width=16 \
@@ -17,14 +18,36 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Ten to twenty minutes: whole rounds, messages, populations and start-up, against others; docs/results/speed.md.
+bench: .venv/installed .bench-venv/installed
+	$(BIN)/python -m benchmarks.speed
+
+# Three minutes on the MLP; the last line is `bare R stock S`, speeds relative to both, higher is faster.
+bench-quick: .venv/installed
+	$(BIN)/python -m benchmarks.speed --quick
+
+# BlazeFL wants Python 3.12 and an environment of its own; without either its row says so.
+.bench-venv/installed:
+	-$(BENCH_PYTHON) -m venv .bench-venv && .bench-venv/bin/python -m pip install --quiet blazefl==2.0.3 numpy tqdm \
+		&& touch $@
+
 stress: .venv/installed
-	$(BIN)/python -m benchmarks.stress
+	$(BIN)/python -m benchmarks.stress --write
 
 results-baselines: .venv/installed
 	$(BIN)/python -m benchmarks.baselines
 
+results-robust: .venv/installed
+	$(BIN)/python -m benchmarks.robust
+
+results-objectives: .venv/installed
+	$(BIN)/python -m benchmarks.objectives
+
 results-fedd2s: .venv/installed
 	$(BIN)/python -m benchmarks.fedd2s
+
+results-data-free: .venv/installed
+	$(BIN)/python -m benchmarks.data_free
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -32,4 +55,4 @@ results-fedd2s: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .bench-venv runs

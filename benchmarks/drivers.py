@@ -28,7 +28,8 @@ from simulations.rundir import standing
 
 TINY = ["engine=inline", "engine.raise_errors=false", "model=mlp", "model.hidden=[8]"]
 TINY += ["clients=4", "data.max_samples=240", "rounds=4", "participation=0.5", "evaluation.mix_samples=0"]
-TIMES = ("seconds", "best_seconds", "wall_seconds")
+ASIDE = ("seconds", "retries", "best_seconds", "best_retries", "wall_seconds", "total_retries")
+"""What tells of the faults themselves: times, and how often cohorts ran again."""
 
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(["benchmarks.warm"])
@@ -105,9 +106,11 @@ def difference(one: Path, other: Path) -> float:
 def _values(out: Path) -> Iterator[tuple[str, np.ndarray]]:
     """All that must not depend on faults, by name."""
     summary = json.loads((out / "summary.json").read_text())
-    for key in summary.keys() - TIMES:
+    for key in summary.keys() - set(ASIDE):
         yield f"summary {key}", np.array(summary[key], np.float64)
-    rounds = pd.read_csv(out / "rounds.csv", float_precision="round_trip").drop(columns="seconds")
+    rounds = pd.read_csv(out / "rounds.csv", float_precision="round_trip").drop(
+        columns=["seconds", "retries"]
+    )
     rows = pd.read_parquet(out / "clients.parquet")
     for name, table in (("rounds", rounds), ("clients", rows)):
         for column in table:

@@ -9,14 +9,16 @@ import json
 import os
 import signal
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, MessageType, RecordDict
 
 from clients.app import app as honest
+from clients.app import train_together as honest_together
 from clients.runtime import runtime
 from fedkd.protocol import CONFIG, METRICS, SERVER_ROUND, TRAIN_LOSS
 from fedkd.seeds import rng
@@ -37,22 +39,56 @@ def _faults(out: str) -> dict[str, Any]:
 
 def app(message: Message, context: Context) -> Message:
     """The honest reply, or none, or another."""
+    fault = _fault(message, context)
+    if fault is None:
+        return honest(message, context)
+    fault.strike(before=True)
+    reply = honest(message, context)
+    fault.strike(before=False)
+    return _spoilt(fault.kind, reply, message)
+
+
+def train_together(asked: Sequence[tuple[Message, Context]]) -> list[Message | Exception]:
+    """The same for a cohort that is trained as one stacked network."""
+    faults = [_fault(message, context) for message, context in asked]
+    for fault in faults:
+        if fault is not None:
+            fault.strike(before=True)
+    answers = honest_together(asked)
+    for k, fault in enumerate(faults):
+        reply = answers[k]
+        if fault is not None and isinstance(reply, Message):
+            fault.strike(before=False)
+            try:
+                answers[k] = _spoilt(fault.kind, reply, asked[k][0])
+            except ValueError as error:
+                answers[k] = error
+    return answers
+
+
+class Fault(NamedTuple):
+    """What happens to a client in a round, and where this is noted."""
+
+    kind: str
+    out: str
+    number: int
+    client: int
+
+    def strike(self, before: bool) -> None:
+        """Kill or hang the worker, once, before the client's work or after it."""
+        early = rng(self.number, "stress", self.client).random() < 0.5
+        if self.kind in ("die", "hang") and (early or not before):
+            _strike(self.kind, self.out, self.number, self.client)
+
+
+def _fault(message: Message, context: Context) -> Fault | None:
     client = int(context.node_config["partition-id"])
     number = int(message.content.config_records[CONFIG].get(SERVER_ROUND, 0))  # type: ignore[arg-type]
     out = str(runtime(message.content).config["out"])
     faults = _faults(out)
+    struck = client in faults["clients"].get(str(number), [])
     training = message.metadata.message_type == MessageType.TRAIN
-    struck = training and client in faults["clients"].get(str(number), [])
-    if not struck:
-        return honest(message, context)
-    kind = faults["kind"]
-    before = rng(number, "stress", client).random() < 0.5
-    if kind in ("die", "hang") and before:
-        _strike(kind, out, number, client)
-    reply = honest(message, context)
-    if kind in ("die", "hang"):
-        _strike(kind, out, number, client)
-    return _spoilt(kind, reply, message)
+    return Fault(faults["kind"], out, number, client) if struck and training else None
 
 
 def _strike(kind: str, out: str, number: int, client: int) -> None:

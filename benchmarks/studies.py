@@ -51,27 +51,29 @@ class Study:
     def is_finished(self, out: Path) -> bool:
         return (out / self.name / "runs" / "compare.md").exists()
 
+    def play(self, out: Path) -> None:
+        """Run what is missing."""
+        for command in self.commands(out):
+            print(" ".join(command), flush=True)
+            subprocess.run([sys.executable, "-m", "simulations.cli", *command[1:]], check=True)
 
-def run(study: Study, out: Path) -> None:
-    """Run what is missing of a study."""
-    for command in study.commands(out):
-        print(" ".join(command), flush=True)
-        subprocess.run([sys.executable, "-m", "simulations.cli", *command[1:]], check=True)
+    def section(self, out: Path, page: str) -> str:
+        """This study's part of the page; its figures are put beside the page."""
+        folder, figures = out / self.name, DOCS / "figures"
+        figures.mkdir(exist_ok=True)
+        images = []
+        for name in ("tradeoff", "gain"):
+            if (source := folder / "runs" / "figures" / f"{name}.png").exists():
+                shutil.copy(source, figures / f"{page}_{self.name}_{name}.png")
+                images.append(f"![{name}](figures/{page}_{self.name}_{name}.png)")
+        table = (folder / "runs" / "compare.md").read_text()
+        chosen = tuning(folder / "tuned", self.methods) if self.trials else ""
+        return f"{self.opening(page)}\n{table}\n{chosen}\n" + "\n".join(images) + "\n"
 
-
-def section(study: Study, out: Path, page: str) -> str:
-    """The study's part of the page; its figures are put beside the page."""
-    folder, figures = out / study.name, DOCS / "figures"
-    figures.mkdir(exist_ok=True)
-    images = []
-    for name in ("tradeoff", "gain"):
-        if (source := folder / "runs" / "figures" / f"{name}.png").exists():
-            shutil.copy(source, figures / f"{page}_{study.name}_{name}.png")
-            images.append(f"![{name}](figures/{page}_{study.name}_{name}.png)")
-    typed = "\n".join("    " + " ".join(command) for command in study.commands(Path("runs") / page))
-    table = (folder / "runs" / "compare.md").read_text()
-    chosen = tuning(folder / "tuned", study.methods) if study.trials else ""
-    return f"## {study.title}\n\n{study.says}\n\n{typed}\n\n{table}\n{chosen}\n" + "\n".join(images) + "\n"
+    def opening(self, page: str) -> str:
+        """Heading, setting and commands."""
+        typed = "\n".join("    " + " ".join(command) for command in self.commands(Path("runs") / page))
+        return f"## {self.title}\n\n{self.says}\n\n{typed}\n"
 
 
 def tuning(folder: Path, methods: Sequence[str]) -> str:
@@ -101,8 +103,8 @@ def main(page: str, head: str, studies: Sequence[Study]) -> None:
         parser.error(f"{', '.join(sorted(unknown))}: one of {', '.join(names)} is needed")
     for study in studies:
         if study.name in (wanted.names or names):
-            run(study, wanted.out)
+            study.play(wanted.out)
     done = [study for study in studies if study.is_finished(wanted.out)]
     path = DOCS / f"{page}.md"
-    path.write_text("\n".join([head, *(section(study, wanted.out, page) for study in done)]))
+    path.write_text("\n".join([head, *(study.section(wanted.out, page) for study in done)]))
     print(path)

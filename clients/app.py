@@ -4,7 +4,8 @@ The program sees plain tensors; this file alone knows Flower's records.
 """
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -15,12 +16,17 @@ from clients.runtime import Runtime, runtime
 from fedkd.data.samples import Samples
 from fedkd.protocol import (
     ARRAYS,
+    CLASS_CORRECT,
+    CLASS_COUNTS,
+    CLASS_SHIFT,
+    CLASS_TOTAL,
     CONFIG,
     EVALUATE_AFTER,
     METRICS,
     NUM_EXAMPLES,
     PARTITION_ID,
     POOL,
+    REPORT_CLASSES,
     REPORT_RISK,
     RISK,
     ROWS,
@@ -30,9 +36,11 @@ from fedkd.protocol import (
     STAGE,
     TRAIN_LOSS,
 )
+from fedkd.training.cohort import Seat, drive_together
 from fedkd.training.evaluate import Row, evaluate
 from fedkd.training.loop import Trainer
-from fedkd.training.program import Params, State, Task
+from fedkd.training.program import Params, Reply, State, Task, parameter_names
+from fedkd.training.progress import Progress
 
 STATE = "fedkd.state"
 
@@ -42,20 +50,56 @@ app = ClientApp()
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """One round of the client program; the reply holds its uploads, metrics and evaluation rows."""
-    run, trainer, task, state = _open(message, context)
-    program = run.program
+    run, trainer, task, state = opened(message, context)
     before = _before(run, task, state)
-    reply = trainer.drive(program.work(task, state), task)
-    metrics: dict[str, Any] = {NUM_EXAMPLES: len(task.data.train), TRAIN_LOSS: trainer.first_loss or 0.0}
-    metrics[SAMPLES_TRAINED] = trainer.samples
-    metrics |= before | reply.metrics
+    reply = trainer.drive(run.program.work(task, state), task)
+    return _answered(message, context, task, reply, trainer.progress, before)
+
+
+def train_together(asked: Sequence[tuple[Message, Context]]) -> list[Message | Exception]:
+    """`train` for a cohort: a reply for each client, or what it raised; see `fedkd.training.cohort`."""
+    seats: dict[int, tuple[Trainer, Seat, dict[str, Any]]] = {}
+    answers: dict[int, Message | Exception] = {}
+    for k, (message, context) in enumerate(asked):
+        try:
+            run, trainer, task, state = opened(message, context)
+            before = _before(run, task, state)
+            seats[k] = trainer, Seat(run.program.work(task, state), task), before
+        except Exception as error:
+            answers[k] = error
+    for trainer in {id(trainer): trainer for trainer, _, _ in seats.values()}.values():
+        drive_together(trainer, [seat for own, seat, _ in seats.values() if own is trainer])
+    for k, (_, seat, before) in seats.items():
+        try:
+            if seat.error is not None:
+                raise seat.error
+            answers[k] = _answered(*asked[k], seat.task, seat.result, seat.progress, before)
+        except Exception as error:
+            answers[k] = error
+    return [answers[k] for k in range(len(asked))]
+
+
+def _answered(
+    message: Message, context: Context, task: Task, reply: Reply, progress: Progress, before: dict[str, Any]
+) -> Message:
+    """What the program returned, as Flower's records; its state goes into the context."""
+    metrics: dict[str, Any] = {
+        NUM_EXAMPLES: len(task.data.train),
+        TRAIN_LOSS: progress.first_loss or 0.0,
+        SAMPLES_TRAINED: progress.samples,
+    }
     if reply.state:
         context.state[STATE] = record_from_tensors(reply.state)
-    content = RecordDict({METRICS: MetricRecord(metrics)})
-    for name, params in reply.upload.items():
+    content = RecordDict({METRICS: MetricRecord(metrics | before | reply.metrics)})
+    run, sent = runtime(message.content), dict(reply.upload)
+    if progress.snapshots:
+        sent[SNAPSHOT] = progress.snapshot_of(reply.upload.get(ARRAYS, {}))
+    if run.attack and task.data.client in run.attackers:
+        moving = parameter_names(task.network)
+        for name in sent.keys() & {ARRAYS, SNAPSHOT}:
+            sent[name] = run.attack.sent(task.received, sent[name], moving)
+    for name, params in sent.items():
         content[name] = record_from_tensors(params)
-    if trainer.snapshots:
-        content[SNAPSHOT] = record_from_tensors(trainer.snapshot_of(reply.upload.get(ARRAYS, {})))
     if task.config.get(EVALUATE_AFTER) and reply.trained is not None:
         content[ROWS] = _rows_record(_rows(run, task, reply.trained, _label(run), "after"))
     return Message(content, reply_to=message)
@@ -67,7 +111,7 @@ def evaluate_client(message: Message, context: Context) -> Message:
 
     With stage "after" the client first does the round's work on a copy of its state.
     """
-    run, trainer, task, state = _open(message, context)
+    run, trainer, task, state = opened(message, context)
     if task.config.get(STAGE) == "after":
         reply = trainer.drive(run.program.work(task, state), task)
         rows = _rows(run, task, reply.trained, _label(run), "after") if reply.trained else []
@@ -85,18 +129,19 @@ def evaluate_client(message: Message, context: Context) -> Message:
 @app.evaluate("risk")
 def report_risk(message: Message, context: Context) -> Message:
     """Tell the risk of the model this client would start training from, and nothing else."""
-    run, _, task, state = _open(message, context)
+    run, _, task, state = opened(message, context)
     return Message(RecordDict({METRICS: MetricRecord(_before(run, task, state))}), reply_to=message)
 
 
-def _open(message: Message, context: Context) -> tuple[Runtime, Trainer, Task, State]:
+def opened(message: Message, context: Context) -> tuple[Runtime, Trainer, Task, State]:
+    """The process's runtime, and the client's trainer, task and state as this message finds them."""
     content = message.content
     run = runtime(content)
     client = int(context.node_config[PARTITION_ID])
     trainer, initial = run.trainer(client)
     config = dict(content.config_records.get(CONFIG, ConfigRecord()))
-    data = run.pooled if config.get(POOL) else run.federation.client(client)
-    records = {name: tensors_from_record(record) for name, record in content.array_records.items()}
+    data = run.pooled if config.get(POOL) else run.client(client)
+    records = {name: run.here(tensors_from_record(r)) for name, r in content.array_records.items()}
     received = records.pop(ARRAYS, {})
     task = trainer.task(
         data,
@@ -108,7 +153,10 @@ def _open(message: Message, context: Context) -> tuple[Runtime, Trainer, Task, S
         knowledge=records,
         public=run.public,
     )
-    state = tensors_from_record(context.state.array_records.get(STATE, ArrayRecord()))
+    state = run.here(tensors_from_record(context.state.array_records.get(STATE, ArrayRecord())))
+    if (shift := config.get(CLASS_SHIFT)) is not None:  # in its work alone: `task.predict` stays as it is
+        trainer = run.worker(client, shift)  # type: ignore[arg-type]
+        task = replace(task, network=trainer.network)
     return run, trainer, task, state or run.program.init(task)
 
 
@@ -122,6 +170,12 @@ def _before(run: Runtime, task: Task, state: State) -> dict[str, Any]:
         row = _row_before(run, task, state, task.data.train if kind == "train_loss" else task.data.val)
         if row:  # without samples the risk is unknown, which the server can tell from its absence
             figures[RISK] = 1.0 - row.accuracy if kind == "error" else row.loss
+    if task.config.get(REPORT_CLASSES):
+        row, none = _row_before(run, task, state, task.data.val), [0] * task.data.num_classes
+        figures[CLASS_COUNTS] = task.data.class_counts("train").tolist()
+        figures[CLASS_CORRECT], figures[CLASS_TOTAL] = (
+            (row.class_correct, row.class_total) if row else (none, none)
+        )
     return figures
 
 

@@ -36,6 +36,7 @@ class Ditto(ClientProgram):
     """
 
     personal_model = True
+    class_margins = True
     search_space: ClassVar[dict[str, Any]] = {
         **ClientProgram.search_space,
         "method.client.strength": {"low": 0.01, "high": 5.0, "log": True},

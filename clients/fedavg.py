@@ -19,6 +19,8 @@ class FedAvg(ClientProgram):
     train_loss: whether the reported loss of the received model is of the first batch or of all samples
     """
 
+    class_margins = True
+
     def __init__(self, finetune_epochs: int = 0, train_loss: Literal["batch", "all"] = "batch") -> None:
         if finetune_epochs < 0:
             raise ConfigError(f"method.client.finetune_epochs={finetune_epochs}: 0 or more is needed")

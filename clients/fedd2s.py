@@ -15,6 +15,7 @@ has cross entropy alone, so a client trains one local pass whatever it knows.
 FedGKT (He et al., NeurIPS 2020, arXiv 2007.14513): a fixed cut, `output_full`, CE + alpha KL.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -65,6 +66,7 @@ class FedD2S(ClientProgram):
     personal_model = True
     mixed_models = True
     global_model = False
+    class_margins = True
 
     search_space: ClassVar[dict[str, Any]] = {
         **ClientProgram.search_space,
@@ -96,6 +98,7 @@ class FedD2S(ClientProgram):
         distillation(objective, 1.0, _PLACE)
         self.trust = trust
         self.objective = objective
+        self._loss_of = functools.cache(self._distil)  # one function for all clients at a cut: they stack
         self.max_upload = max_upload
         self.dtype: torch.dtype = getattr(torch, upload_dtype)
 
@@ -123,7 +126,10 @@ class FedD2S(ClientProgram):
             known = known & (teacher.argmax(1) == task.data.train.y)
         fixed = task.knowledge.get(HEAD, {})
         return Phase(
-            start, self.distil(task.config), fixed=fixed, extras={"teacher": teacher, "known": known}
+            start,
+            self.distil(task.config),
+            fixed=fixed,
+            extras={"teacher": teacher, "known": known},
         )
 
     def soft_labels(self, task: Task, start: Params) -> tuple[Tensor, Tensor] | None:
@@ -144,7 +150,9 @@ class FedD2S(ClientProgram):
 
     def distil(self, config: Mapping[str, Any]) -> Loss:
         """L_local under what the server said of this round."""
-        cut, path, temperature = int(config[CUT]), config[DISTILL_PATH], config[TEMPERATURE]
+        return self._loss_of(int(config[CUT]), config[DISTILL_PATH], config[TEMPERATURE])
+
+    def _distil(self, cut: int, path: str, temperature: float) -> Loss:
         objective = distillation(self.objective, temperature, _PLACE)
 
         def loss(model: Any, batch: Batch, fixed: Mapping[str, Tensor]) -> Tensor:

@@ -7,6 +7,7 @@ class Local(ClientProgram):
     """Local-only training: the line that every federated method must beat, client by client."""
 
     personal_model = True
+    class_margins = True
     global_model = False
 
     def work(self, task: Task, state: State) -> Work:

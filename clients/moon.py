@@ -41,6 +41,7 @@ class Moon(ClientProgram):
     temperature: T
     """
 
+    class_margins = True
     search_space: ClassVar[dict[str, Any]] = {
         **ClientProgram.search_space,
         "method.client.strength": {"low": 0.01, "high": 10.0, "log": True},

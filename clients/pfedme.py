@@ -42,6 +42,7 @@ class PFedMe(ClientProgram):
     """
 
     personal_model = True
+    class_margins = True
     search_space: ClassVar[dict[str, Any]] = {
         # A step of theta is stable while its step size times the strength stays below 2.
         "local.lr": {"low": 0.005, "high": 0.1, "log": True},

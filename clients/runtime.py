@@ -5,7 +5,8 @@ own simulation or a deployment, the configuration arrives with each message and 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -22,21 +23,29 @@ from fedkd.generators.recipe import recipe
 from fedkd.models import build_model, model_node
 from fedkd.models.staged import StagedModel
 from fedkd.protocol import SETUP
+from fedkd.robust.attack import Attack
 from fedkd.training.loop import Trainer
 from fedkd.training.program import ClientProgram, Params
 from fedkd.training.settings import LocalSettings
 
 
 class Runtime:
-    """Data, networks and the client program of one run, in one process."""
+    """Data, networks and the client program of one run, in one process.
 
-    def __init__(self, config: Mapping[str, Any], federation: Federation) -> None:
+    device: where networks, samples and all that clients receive or keep are while clients work
+    """
+
+    def __init__(self, config: Mapping[str, Any], federation: Federation, device: str = "cpu") -> None:
         self.config = config
         self.federation = federation
+        self.device = torch.device(device)
         self.seed = int(config["seed"])
         torch.set_num_threads(int(config["engine"]["threads_per_worker"]))
         self.program: ClientProgram = build(config["method"]["client"], generator=recipe(config["generator"]))
+        self.attack: Attack | None = build(config["attack"]) if config["attack"] else None
         self._trainers: dict[str, tuple[Trainer, Params]] = {}
+        self._shift: tuple[float, ...] = ()
+        self._workers: dict[int, Trainer] = {}  # under the shift
 
     def trainer(self, client: int) -> tuple[Trainer, Params]:
         """The trainer and common initial weights for this client's architecture."""
@@ -44,14 +53,43 @@ class Runtime:
         key = json.dumps(node, sort_keys=True)
         if key not in self._trainers:
             network = self._network(node)
-            initial = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+            initial = self.here({n: t.detach().clone() for n, t in network.state_dict().items()})
             settings: LocalSettings = build(self.config["local"])
             # Where architectures differ, the one that clients may share is the first client's.
             mixed = self.config["model"].get("per_client")
             others = {"shared": self._network(model_node(self.config["model"], 0))} if mixed else {}
-            trainer = Trainer(network, settings, self.config["precision"], others)
+            trainer = Trainer(network, settings, self.config["precision"], others, str(self.device))
             self._trainers[key] = (trainer, initial)
         return self._trainers[key]
+
+    def worker(self, client: int, shift: Sequence[float]) -> Trainer:
+        """The trainer of this client's work, whose losses see logits moved by `shift` (M,): one a round."""
+        trainer, _ = self.trainer(client)
+        if tuple(shift) != self._shift:
+            self._shift, self._workers = tuple(shift), {}
+        if id(trainer) not in self._workers:
+            moved = torch.tensor(shift, dtype=torch.float32, device=self.device)
+            self._workers[id(trainer)] = trainer.shifted(moved)
+        return self._workers[id(trainer)]
+
+    @cached_property
+    def attackers(self) -> frozenset[int]:
+        """The clients that send bad updates."""
+        if self.attack is None:
+            return frozenset()
+        return self.attack.chosen(self.federation.num_clients, self.federation.seed)
+
+    def here(self, tensors: Params) -> Params:
+        """These tensors on the device."""
+        return {name: tensor.to(self.device) for name, tensor in tensors.items()}
+
+    def client(self, number: int) -> ClientData:
+        """A client's data on the device."""
+        return self._placed(self.federation.client(number))
+
+    def _placed(self, data: ClientData) -> ClientData:
+        train, val, test = (samples.to(self.device) for samples in (data.train, data.val, data.test))
+        return replace(data, train=train, val=val, test=test)
 
     def _network(self, node: Mapping[str, Any]) -> StagedModel:
         return build_model(node, self.federation.input_shape, self.federation.num_classes, self.seed)
@@ -60,7 +98,7 @@ class Runtime:
     def public(self) -> Samples | None:
         """The public data of methods that distil on some; unlabelled use only."""
         node = self.config["public"]
-        return public_samples(node, self.federation) if node else None
+        return public_samples(node, self.federation).to(self.device) if node else None
 
     @cached_property
     def mix_samples(self) -> Any:
@@ -69,7 +107,7 @@ class Runtime:
         if test is None or wanted == 0:
             return None
         step = max(1, len(test) // wanted)
-        return test.take(torch.arange(0, len(test), step))
+        return test.take(torch.arange(0, len(test), step)).to(self.device)
 
     @cached_property
     def pooled(self) -> ClientData:
@@ -81,7 +119,7 @@ class Runtime:
             )
             for split in ("train", "val", "test")
         )
-        return ClientData(0, "pooled", train, val, test, self.federation.num_classes)
+        return self._placed(ClientData(0, "pooled", train, val, test, self.federation.num_classes))
 
 
 _current: tuple[str, Runtime] | None = None
@@ -97,8 +135,13 @@ def setup(spec: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     config = spec["config"]
     _current = (
         json.dumps(config, sort_keys=True),
-        Runtime(config, federation_from(spec["federation"], arrays)),
+        Runtime(config, federation_from(spec["federation"], arrays), device_for(config["engine"])),
     )
+
+
+def device_for(engine: Mapping[str, Any]) -> str:
+    """Where this engine's workers work: on the GPU that each asks for, else on the CPU."""
+    return "cuda" if engine.get("gpus_per_worker") else "cpu"
 
 
 def runtime(content: RecordDict) -> Runtime:

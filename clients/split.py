@@ -31,6 +31,7 @@ class Split(ClientProgram):
     """
 
     personal_model = True
+    class_margins = True
     global_model = False
 
     def __init__(self, private: Literal["head", "body", "norm"] = "head", cut: int | None = None) -> None:

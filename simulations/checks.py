@@ -77,6 +77,8 @@ RULES: dict[str, Rule] = {
     "engine.workers": _whole_or_null(1, "one a core"),
     "engine.threads_per_worker": _whole(1),
     "engine.gpus_per_worker": Rule(lambda v: number(v) and 0 <= v < inf, "a number from 0"),
+    "engine.server": Rule(lambda v: v in ("driver", "task"), "driver or task"),
+    "engine.server_cpus": Rule(lambda v: number(v) and 0 <= v < inf, "a number from 0"),
     "engine.address": Rule(
         lambda v: isinstance(v, str) and v != "", "local, auto or the address of a cluster"
     ),
@@ -84,14 +86,24 @@ RULES: dict[str, Rule] = {
         lambda v: v is None or (number(v) and v > 0), "a number of seconds above 0, or null,"
     ),
     "engine.raise_errors": _FLAG,
+    "engine.vectorise": Rule(
+        lambda v: v is None or isinstance(v, bool), "true, false, or null for where it pays,"
+    ),
+    "engine.cohort_size": _whole_or_null(1, "a size by how many clients are asked"),
     "teacher.rounds": _whole(1),
     "teacher.undo_gains": _FLAG,
     "student.rounds": _whole(1),
     "student.validation": Rule(lambda v: v in ("onehot", "teacher"), "onehot or teacher"),
+    "student.labelled": Rule(lambda v: number(v) and 0 < v <= 1, "a fraction in (0, 1]"),
+    "student.keep": Rule(lambda v: number(v) and 0 < v <= 1, "a fraction in (0, 1]"),
     "validation": Rule(lambda v: v in ("split", "test_half"), "split or test_half"),
     "threads": _whole(1),
     "overwrite": _FLAG,
     "track": Rule(lambda v: v in (None, "tensorboard"), "tensorboard or null"),
+    "callbacks": Rule(
+        lambda v: isinstance(v, list) and all(isinstance(path, str) for path in v),
+        "a list of import paths such as [my_file.MyWatcher]",
+    ),
     "out": _text_or_null("the path of a folder"),
     "tuned": _text_or_null("a folder that `fedkd tune` wrote"),
 }

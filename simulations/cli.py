@@ -16,7 +16,7 @@ from typing import NoReturn
 from fedkd.errors import ConfigError
 from simulations.checks import nearest
 
-COMMANDS = ("run", "resume", "report", "compare", "tune", "partition", "list", "distill")
+COMMANDS = ("run", "resume", "report", "privacy", "compare", "tune", "partition", "list", "distill")
 
 INTRODUCTION = """\
 fedkd simulates N clients with different data that learn together by distillation, and

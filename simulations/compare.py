@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simulations.comparing.groups import check_alike, group
+from simulations.comparing.page import render
 from simulations.comparing.plots import write_plots
 from simulations.comparing.present import frame, latex, markdown, notes, show
 from simulations.comparing.runs import Which, load_run, run_folders
 from simulations.comparing.table import Table, tabulate
+from simulations.comparing.tradeoff import write_tradeoff
 from simulations.rundir import write_text
 
 
@@ -25,16 +27,28 @@ def read(folders: Sequence[Path], which: Which = "last", allow_different: bool =
     return tabulate(group(runs))
 
 
-def compare(folders: Sequence[Path], out: Path, which: Which = "last", allow_different: bool = False) -> None:
-    """Compare finished runs: shows the table, writes compare.md, .tex, .csv and figures/ into `out`."""
+def compare(
+    folders: Sequence[Path],
+    out: Path,
+    which: Which = "last",
+    allow_different: bool = False,
+    over: str | None = None,
+) -> None:
+    """Compare finished runs: shows the table; compare.html, .md, .tex, .csv and figures/ go into `out`.
+
+    over: a swept key, along which average against worst-off is drawn as well
+    """
     table = read(folders, which, allow_different)
     told = notes(table, which)
     write_text(out / "compare.csv", frame(table).to_csv(index=False))
     write_text(out / "compare.md", markdown(table, told))
     write_text(out / "compare.tex", latex(table, told))
+    write_text(out / "compare.html", render(table, _about(table), told))
     write_plots(out / "figures", table, _about(table))
+    if over is not None:
+        write_tradeoff(out, table.groups, over, _about(table))
     show(table)
-    print(f"{out / 'compare.md'} (also .tex and .csv), figures in {out / 'figures'}")
+    print(f"{out / 'compare.html'}, compare.md, .tex and .csv beside it, figures in {out / 'figures'}")
 
 
 def _about(table: Table) -> str:

@@ -33,6 +33,7 @@ _PLACE_AND_PACE = (
     "overwrite",
     "tuned",
     "track",
+    "callbacks",
     "checkpoint_every",
     "figures_every",
 )
@@ -210,7 +211,7 @@ def _tuned(values: list[Override], method: str | None, folder: Any) -> list[Over
 
 
 def _complete(raw: dict[str, Any], values: list[Override]) -> dict[str, Any]:
-    for group in ("data", "public", "method"):
+    for group in ("data", "public", "proxy", "method"):
         if raw.get(group):
             raw[group] = {k: v for k, v in raw[group].items() if not k.startswith("_default_")}
     targets = {value.path[:-1]: str(value.value) for value in values if value.path[-1] == "_target_"}
@@ -243,7 +244,7 @@ def _settle(config: dict[str, Any]) -> None:
     )
     if "clients" in config:
         _settle_clients(config)
-    try_out(config, skip=frozenset({"data", "public", "engine"}))
+    try_out(config, skip=frozenset({"data", "public", "proxy", "engine"}))
 
 
 def _settle_clients(config: dict[str, Any]) -> None:

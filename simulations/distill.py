@@ -17,7 +17,6 @@ from flwr.app import ArrayRecord
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fedkd.build import build
 from fedkd.models.staged import StagedModel
 from fedkd.objectives.base import Objective
 from fedkd.objectives.logits import CE
@@ -30,7 +29,7 @@ from simulations.observe import Exchange
 from simulations.progress import ProgressWatcher
 from simulations.recorder import PARTS, Recorder
 from simulations.report import write_report
-from simulations.rundir import claim, replacing, write_text
+from simulations.rundir import claim, load_config, replacing, write_text
 
 _NOTHING = ArrayRecord()
 _TOLD = ("mean", "weighted_mean", "worst10", "worst_class", "calibration")
@@ -43,6 +42,11 @@ def run(config: dict[str, Any], out: Path) -> None:
     with claim(prepared.config) as folder:
         Session(prepared, folder).play()
         write_report(folder)
+
+
+def again(out: Path) -> None:
+    """Play an unfinished run from its beginning, to the same figures: it keeps no checkpoints."""
+    run({**load_config(out), "overwrite": True}, out)
 
 
 class Session:
@@ -116,9 +120,10 @@ class Session:
             first,
             [],
             self.data,
-            build(self.config["local"]),
+            self.prepared.settings,
             0,
             self.seed,
+            lessons=self.prepared.lessons["teacher"],
         )
         return self._judged("teacher", 0, stage)
 
@@ -131,11 +136,12 @@ class Session:
             self.prepared.networks[side],
             teachers,
             self.data,
-            build(self.config["local"]),
+            self.prepared.settings,
             self.config[side]["rounds"],
             seed_of(side, self.seed),
             self.config["precision"],
             validation,
+            self.prepared.lessons[side],
         )
 
     def _rounds(self, side: str, stage: Distillation) -> Iterator[Round]:

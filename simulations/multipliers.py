@@ -1,7 +1,10 @@
-"""`multipliers.csv`: how much each client counted in each round, and the risk it told.
+"""How much each client, and each class, counted in each round.
 
-Columns: round, client, base (the method's own weight), weight (of a round sum to one), scale (of the server
-step), risk. A client that was only asked for its risk has no weight. Runs without a weighting write no file.
+`multipliers.csv`: round, client, base (the method's own weight), weight (of a round sum to one), scale (of
+the server step), risk (that it told). A client that was only asked for its risk has no weight. `weighting`.
+
+`class_multipliers.csv`: round, class, prior (its share in the data as it counts), multiplier (of a round sum
+to one), gain (what the next round trains with), risk (on validation). Under `class_weighting`.
 """
 
 import csv
@@ -13,8 +16,11 @@ from flwr.app import ArrayRecord
 from simulations.loop import Plan, Round, Watcher
 from simulations.rundir import write_text
 
-COLUMNS = ("round", "client", "base", "weight", "scale", "risk")
-FILE = "multipliers.csv"
+FILES = {
+    "client": ("multipliers.csv", ("round", "client", "base", "weight", "scale", "risk")),
+    "class": ("class_multipliers.csv", ("round", "class", "prior", "multiplier", "gain", "risk")),
+}
+"""File and columns by what a row is about."""
 
 
 class MultiplierLog(Watcher):
@@ -24,23 +30,27 @@ class MultiplierLog(Watcher):
     """
 
     def __init__(self, out: Path) -> None:
-        self.path = out / FILE
+        self.out = out
 
     def started(self, plan: Plan) -> None:
         """Forget what was written after the round the run goes on from."""
-        if self.path.exists():
-            header, *lines = self.path.read_text().splitlines(keepends=True)
-            kept = [line for line in lines if int(line.partition(",")[0]) < plan.first]
-            write_text(self.path, "".join([header, *kept]))
+        for path in (self.out / file for file, _ in FILES.values()):
+            if path.exists():
+                header, *lines = path.read_text().splitlines(keepends=True)
+                kept = [line for line in lines if int(line.partition(",")[0]) < plan.first]
+                write_text(path, "".join([header, *kept]))
 
     def round_done(self, round_: Round, arrays: ArrayRecord) -> None:
-        if round_.report:
-            self._append([{"round": round_.number, **row} for row in round_.report])
+        for group, (file, columns) in FILES.items():
+            rows = [{"round": round_.number, **row} for row in round_.report if group in row]
+            if rows:
+                _append(self.out / file, columns, rows)
 
-    def _append(self, rows: list[dict[str, Any]]) -> None:
-        new = not self.path.exists()
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            if new:
-                writer.writeheader()
-            writer.writerows(rows)
+
+def _append(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)

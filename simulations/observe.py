@@ -31,6 +31,7 @@ class Exchange:
     late: simulated seconds by client; their replies came after the deadline and were left out
     unavailable: how many clients were away when the round's clients were chosen
     simulated_seconds: how long it took by the simulated clock; None without one
+    retries: how often clients ran again because a worker died or hung
     rows: evaluation rows, each with its client
     """
 
@@ -42,6 +43,7 @@ class Exchange:
     simulated_seconds: float | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     participants: list[int] = field(default_factory=list)
+    retries: int = 0
 
     def joined(self, later: "Exchange") -> "Exchange":
         """This exchange and a later one of the same round as one."""
@@ -55,6 +57,7 @@ class Exchange:
             sum(clocks) if clocks else None,
             self.rows + later.rows,
             self.participants + later.participants,
+            self.retries + later.retries,
         )
 
 
@@ -142,6 +145,8 @@ class ObservedGrid(Grid):
             if message.metadata.dst_node_id not in answered:
                 self.last.failures[client] = "no reply"
         inspected = [self._inspect(reply) for reply in replies]
+        if isinstance(self._inner, SimulationGrid):
+            self.last.retries = self._inner.last.retries
         if self.listener is not None and messages:
             self.listener(messages, self.last)
         return inspected

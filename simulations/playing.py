@@ -74,13 +74,14 @@ def take_parallel(overrides: Sequence[str]) -> tuple[list[str], int | None]:
 def places(jobs: Sequence[Job], start: Start) -> int:
     """How many of these runs are played at a time, where the user did not say.
 
-    The machine has a place for each `engine.threads_per_worker` cores, as far as its memory has
-    `MEMORY_A_RUN` for each. They are used if at least as many runs are left and nothing under `engine` asks
-    for certain workers (a number of them, GPUs, a cluster, this process); else runs go one after another.
+    The machine has a place for each `engine.threads_per_worker` cores (of `fedkd distill`, which has no
+    engine: `threads`), as far as its memory has `MEMORY_A_RUN` for each. They are used if at least as many
+    runs are left and nothing under `engine` asks for certain workers (a number of them, GPUs, a cluster, this
+    process); else runs go one after another.
     """
     if not jobs or "<" in start.__qualname__:  # made inside a function, it cannot reach another process
         return 1
-    engines = [job.config["engine"] for job in jobs]
+    engines = [job.config.get("engine") or {"threads_per_worker": job.config["threads"]} for job in jobs]
     bound = any(
         engine.get("gpus_per_worker") or engine.get("address", "local") != "local" for engine in engines
     )
@@ -91,7 +92,7 @@ def places(jobs: Sequence[Job], start: Start) -> int:
                 f"{PARALLEL}={wanted}: side by side runs use neither GPUs nor a cluster; 1 is needed"
             )
         return min(wanted, len(jobs))
-    bound |= any(job.config["choices"]["engine"] != "ray" for job in jobs)
+    bound |= any(job.config["choices"].get("engine", "ray") != "ray" for job in jobs)
     bound |= any(engine.get("workers") is not None for engine in engines)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     there = min(
@@ -125,14 +126,15 @@ def _together(workers: Workers, jobs: Sequence[Job], start: Start, resume: Resum
 
 
 def _began_on_ray(out: Path) -> bool:
-    return bool(rundir.load_config(out)["choices"]["engine"] == "ray")
+    return bool(rundir.load_config(out)["choices"].get("engine") == "ray")
 
 
 def _inline(config: Mapping[str, Any]) -> dict[str, Any]:
     """The same run in one process; as on Ray, a client that raises is left out instead of ending the run."""
-    if config["choices"]["engine"] == "inline":
+    if config["choices"].get("engine") != "ray":
         return dict(config)
-    engine = {"threads_per_worker": config["engine"]["threads_per_worker"], "raise_errors": False}
+    same = {key: config["engine"].get(key) for key in ("threads_per_worker", "vectorise", "cohort_size")}
+    engine = {**same, "raise_errors": False}
     return {**config, "choices": {**config["choices"], "engine": "inline"}, "engine": engine}
 
 

@@ -10,10 +10,12 @@ import io
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 from flwr.app import ArrayRecord
 
 from simulations.loop import Plan, Round, Watcher
@@ -21,6 +23,8 @@ from simulations.rundir import replacing, write_text
 
 PARTS = "parts"
 WHOLE = "clients.parquet"
+_COMMON = ("train_loss", "samples-trained")
+"""What every method's metrics hold; the rest are figures of its own (a cut, a generator's losses)."""
 SORT = ["round", "client", "split", "model", "stage"]
 
 
@@ -71,6 +75,7 @@ class Recorder(Watcher):
             "round": round_.number,
             **round_.figures,
             "train_loss": round_.metrics.get("train_loss"),
+            **own_figures(round_),
             "bytes_up": sum(sum(e.bytes_up.values()) for e in training),
             "bytes_down": sum(sum(e.bytes_down.values()) for e in training),
             **{f"bytes_up_{name}": count for name, count in sorted(round_.train.bytes_up.items())},
@@ -79,6 +84,7 @@ class Recorder(Watcher):
             "unavailable": round_.train.unavailable,
             "late": sum(len(e.late) for e in training),
             "failures": len(failures),
+            "retries": sum(e.retries for e in round_.exchanges),
             "simulated_seconds": sum(clocks) if clocks else None,
             "seconds": round_.seconds,
         }
@@ -117,6 +123,12 @@ class Recorder(Watcher):
         write_text(self.out / "rounds.csv", text.getvalue())
 
 
+def own_figures(round_: Round) -> dict[str, Any]:
+    """The numbers among what the strategy says of its round, beside what every strategy says."""
+    taken = (*_COMMON, *round_.figures)
+    return {k: v for k, v in round_.metrics.items() if k not in taken and _is_number(v)}
+
+
 def columns_of(rounds: list[dict[str, Any]]) -> list[str]:
     """All columns, in the order in which they came up."""
     return list(dict.fromkeys(key for row in rounds for key in row))
@@ -140,15 +152,27 @@ def _number(word: str) -> int | float | str | None:
     return word
 
 
-def read_rows(out: Path) -> pd.DataFrame:
-    """All client rows of a run folder, finished or not, in a fixed order."""
+def read_rows(out: Path, columns: Sequence[str] | None = None, rounds: Sequence[int] = ()) -> pd.DataFrame:
+    """The client rows of a run folder, finished or not, in a fixed order.
+
+    columns: those of them that there are, and `SORT`; None: all
+    rounds: only these, where any are named
+    """
     whole = out / WHOLE
     if whole.exists():
-        return pd.read_parquet(whole)
-    parts = [pd.read_parquet(part) for part in sorted((out / PARTS).glob("[0-9]*.parquet"))]
+        return _read(whole, columns, rounds)
+    parts = [_read(part, columns, rounds) for part in sorted((out / PARTS).glob("[0-9]*.parquet"))]
     if not parts:
         return pd.DataFrame(columns=SORT)
     return pd.concat(parts, ignore_index=True).sort_values(SORT, kind="stable", ignore_index=True)
+
+
+def _read(file: Path, columns: Sequence[str] | None, rounds: Sequence[int]) -> pd.DataFrame:
+    wanted = None
+    if columns is not None:
+        wanted = [name for name in pq.read_schema(file).names if name in (*SORT, *columns)]
+    filters = [("round", "in", list(rounds))] if rounds else None
+    return pd.read_parquet(file, columns=wanted, filters=filters)
 
 
 def summarise_rounds(rounds: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
@@ -157,7 +181,7 @@ def summarise_rounds(rounds: list[dict[str, Any]], seconds: float) -> dict[str, 
     summary: dict[str, Any] = {}
     if evaluated:
         best = max(evaluated, key=lambda row: row["val_mean"] if _is_number(row.get("val_mean")) else -1.0)
-        names = columns_of(rounds)
+        names = [name for name in columns_of(rounds) if name != "retries"]  # no figure of what was learnt
         summary = {key: evaluated[-1].get(key) for key in names}
         summary |= {f"best_{key}": best.get(key) for key in names}
     for key in ("bytes_up", "bytes_down", "failures", "late"):

@@ -4,6 +4,7 @@
 project's engine, `run_on` on any Flower grid.
 """
 
+import importlib
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,22 +20,30 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from clients.arrays import record_from_tensors
-from clients.runtime import Runtime
+from clients.runtime import Runtime, device_for
 from fedkd.build import accepted, build, locate
 from fedkd.data import build_federation
 from fedkd.data.federation import Federation
 from fedkd.errors import ConfigError
 from fedkd.generators.recipe import recipe
 from fedkd.robust.weighting import Samples
+from fedkd.training.cohort import COHORT, stacks
 from simulations.engine.base import SimulationGrid
-from simulations.engine.opening import open_grid, warm_up
+from simulations.engine.opening import open_grid
+from simulations.engine.pools import warm_up
 from simulations.engine.runner import Program
+from simulations.engine.server_task import executor
 from simulations.own_start import overrides_start
 from simulations.reference import reference_errors
 from simulations.rundir import claim
 from simulations.session import play_into
+from simulations.tracking import check_tracking
+from simulations.transforms import check_attack, class_weighted
 from strategies.server import Server, ServerSide
 from strategies.weighted import Weighted
+
+TOGETHER = "train_together"
+"""The function beside a ClientApp that trains several clients as one stacked network."""
 
 
 @dataclass
@@ -58,6 +67,7 @@ class Prepared:
 
 def prepare(config: dict[str, Any]) -> Prepared:
     """Build all parts of a run in this process; raises ConfigError in one sentence where they do not fit."""
+    check_tracking(config)
     federation = build_federation(config)
     runtime = Runtime(config, federation)
     given = strategy_arguments(config, federation) | {"generator": recipe(config["generator"])}
@@ -66,7 +76,8 @@ def prepare(config: dict[str, Any]) -> Prepared:
         raise ConfigError(
             f"method.strategy._target_={config['method']['strategy']['_target_']}: no Flower Strategy"
         )
-    strategy = weighted(strategy, config, federation)
+    check_attack(strategy, config)
+    strategy = class_weighted(weighted(strategy, config, federation), config, runtime.program)
     if config["model"]["per_client"]:
         check_mixed(strategy, runtime, config)
     if isinstance(strategy, ServerSide):
@@ -128,6 +139,7 @@ def server(config: Mapping[str, Any], runtime: Runtime) -> Server:
         seed=runtime.seed,
         training_size=len(runtime.federation.train_clients),
         public=runtime.public,
+        execute=executor(config["engine"]),
     )
 
 
@@ -172,6 +184,7 @@ def opened(config: dict[str, Any]) -> Iterator[tuple[Prepared, SimulationGrid]]:
     logging.getLogger("flwr").setLevel(logging.WARNING)  # our progress display says it better
     warm_up(config)
     prepared = prepare(config)
+    settle_cohorts(prepared)
     grid = open_grid(config, client_program(prepared), cost=prepared.cost)
     try:
         yield prepared, grid
@@ -179,15 +192,29 @@ def opened(config: dict[str, Any]) -> Iterator[tuple[Prepared, SimulationGrid]]:
         grid.close()
 
 
+def settle_cohorts(prepared: Prepared) -> None:
+    """Write into the configuration what the rule says about cohorts: numbers depend on it."""
+    engine = prepared.config["engine"]
+    if engine.get("vectorise") is None:
+        engine["vectorise"] = stacks(device_for(engine))
+    if engine["vectorise"] and engine.get("cohort_size") is None:
+        engine["cohort_size"] = COHORT[device_for(engine)]
+
+
 def client_program(prepared: Prepared) -> Program:
     """What the workers run: our ClientApp, or the user's own, with the data in shared memory."""
     config, federation = prepared.config, prepared.federation
+    app, engine = config["method"]["client_app"] or "clients.app:app", config["engine"]
+    module = app.replace(":", ".").rpartition(".")[0]
+    can_stack = engine.get("vectorise") and hasattr(importlib.import_module(module), TOGETHER)
     return Program(
-        app=config["method"]["client_app"] or "clients.app:app",
+        app=app,
         num_clients=federation.num_clients,
         setup="clients.runtime:setup",
         config={"config": config, "federation": federation.meta()},
         arrays=federation.arrays(),
+        together=f"{module}:{TOGETHER}" if can_stack else None,
+        cohort=engine.get("cohort_size"),
     )
 
 

@@ -19,9 +19,12 @@ from simulations.measure import Measures
 from simulations.multipliers import MultiplierLog
 from simulations.observe import ObservedGrid
 from simulations.own_start import overrides_start, play_own
+from simulations.pictures import Pictures
 from simulations.progress import ProgressWatcher
 from simulations.recorder import Recorder
 from simulations.report import write_report
+from simulations.shown import Shown
+from simulations.tracking import trackers
 
 if TYPE_CHECKING:
     from simulations.run import Prepared
@@ -46,7 +49,10 @@ def play_into(
     observed = ObservedGrid(grid, nodes, federation.train_clients.tolist(), sent, fleet)
     own = overrides_start(strategy)
     progress = ProgressWatcher(out.name)
-    watchers: list[Watcher] = [Recorder(out), MultiplierLog(out), progress]
+    shown = Shown(out, federation, strategy)
+    pictures = Pictures(out, prepared, grid if isinstance(grid, SimulationGrid) else None)
+    watchers: list[Watcher] = [Recorder(out), MultiplierLog(out), shown, pictures, progress]
+    watchers += trackers(config, out)
     if isinstance(grid, SimulationGrid) and not own:
         watchers.append(Checkpoints(out, strategy, grid, config["checkpoint_every"]))
     try:

@@ -126,9 +126,11 @@ def networks(kinds: Any, folder: File) -> list[Any] | None:
 
 
 def _must_exist(node: Node, path: Path, free: bool) -> None:
-    if free or path[-1] in node or ("_target_" in node and signature(locate(node["_target_"]))[1]):
+    if free or path[-1] in node:
         return
-    raise unknown_key(path, node)
+    names, anything = signature(locate(node["_target_"])) if "_target_" in node else ({}, False)
+    if not anything and path[-1] not in names:  # a default that is no plain value is not in the tree
+        raise unknown_key(path, {**node, **names})
 
 
 def conform(tree: Node, path: Path = ()) -> Node:

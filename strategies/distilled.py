@@ -32,6 +32,7 @@ from fedkd.generators.schemes import InTurns, Pooled
 from fedkd.generators.train import History
 from fedkd.models.staged import StagedModel
 from fedkd.objectives.base import Objective
+from fedkd.objectives.seats import check_server
 from fedkd.personalization.heads import mean_by_name
 from fedkd.protocol import DISCRIMINATOR, GENERATOR
 from fedkd.training.loop import DivergedError
@@ -95,6 +96,7 @@ class Distilled(Generative):
                 f"method.strategy.ema={ema}: a number in [0, 1) with a scheme in turns, or null, is needed"
             )
         self.scheme: Scheme = scheme if objective is None else replace(scheme, objective=objective)
+        check_server(self.scheme.objective, labels=inputs == "generated")
         self.weighting, self.space = weighting, space
         self.inputs, self.student, self.ema = inputs, student, ema
         self.share_generator = share_generator

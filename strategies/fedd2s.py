@@ -55,7 +55,7 @@ from fedkd.protocol import (
     VAL_ACCURACY,
 )
 from strategies.fedd2s_records import below, mean_arrays, metrics_of, overall, record_of, upload_of, weight_of
-from strategies.server import Server, ServerSide
+from strategies.server import Server, ServerSide, places_of
 
 
 class FedD2S(ServerSide, FedAvg):
@@ -71,6 +71,7 @@ class FedD2S(ServerSide, FedAvg):
     """
 
     protocols: tuple[str, ...] = ("representations", "heads")
+    class_margins = True
 
     def __init__(
         self,
@@ -133,7 +134,7 @@ class FedD2S(ServerSide, FedAvg):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         messages = list(super().configure_train(server_round, arrays, config, grid))
-        self._places = {node: place for place, node in enumerate(grid.get_node_ids())}
+        self._places = places_of(grid)
         self._arrays = arrays
         return self._address(messages, arrays, config, server_round)
 
@@ -214,7 +215,7 @@ class FedD2S(ServerSide, FedAvg):
 
         The seam for lessons from another source than uploaded representations: a generator (P3).
         """
-        server, network = self.server, self.server.trainer.network
+        server, network = self.server, self.server.network
         uploads = [
             upload_of(reply, place, weight_of(reply, self.weighted_by_key))
             for place, reply in replies.items()
@@ -240,7 +241,7 @@ class FedD2S(ServerSide, FedAvg):
         if self.choices.protocol == "representations":
             return union(uploads, torch.cat([upload.p for upload in uploads if upload.p is not None])), ()
         everybody, *others = self.server.execute(
-            ask_heads, self.server.trainer.network, cut, uploads, self.learner.temperature
+            ask_heads, self.server.network, cut, uploads, self.learner.temperature
         )
         return union(uploads, everybody), tuple(others)
 

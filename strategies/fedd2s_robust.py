@@ -96,7 +96,7 @@ class FedD2SRobust(FedD2S):
             return
         server = self.server
         uploads = [self._heads_of(reply) for reply in replies.values()]
-        teachers = ensemble([server.trainer.network], uploads, cut, LabelShare(), "probabilities")
+        teachers = ensemble([server.network], uploads, cut, LabelShare(), "probabilities")
         rng = server.rng(f"generator at cut {cut}", server_round)
         fitted, self._figures, lesson = server.execute(
             imagine,
@@ -119,7 +119,7 @@ class FedD2SRobust(FedD2S):
         ]
         head = self.memory.head(cut, self.choices.head_growth, server.initial, heads)
         precision = "bf16" if server.trainer.bf16 else "float32"
-        network = server.trainer.network
+        network = server.network
         self.memory.heads[cut], taught = server.execute(
             teach, self.learner, network, cut, head, lesson, server.seed, server_round, precision
         )

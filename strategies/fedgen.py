@@ -83,6 +83,8 @@ class FedGen(Generative):
     cut: number of blocks below the latent features; by default all but the last
     """
 
+    class_margins = True
+
     def __init__(
         self, generator: Recipe, fitting: Fitting | None = None, cut: int | None = None, **flower: Any
     ) -> None:
@@ -105,7 +107,7 @@ class FedGen(Generative):
     def learn(
         self, server_round: int, uploads: Sequence[Upload], average: ArrayRecord
     ) -> tuple[ArrayRecord, dict[str, float]]:
-        teachers = ensemble([self.server.trainer.network], uploads, self.generator.cut, LabelShare())
+        teachers = ensemble([self.server.network], uploads, self.generator.cut, LabelShare())
         rng = self.server.rng("generator", server_round)
         fitted, told = self.server.execute(fit, self.fitting, self.generator, teachers, rng, server_round)
         self.generator.load_state_dict(fitted)

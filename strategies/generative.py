@@ -23,6 +23,7 @@ from fedkd.generators.ensemble import Ensemble, Space, Weighting, relative
 from fedkd.generators.heads import LinearHeads, linear_of
 from fedkd.generators.recipe import Recipe
 from fedkd.generators.train import History
+from fedkd.models.shifted import Offset, Shifted
 from fedkd.models.staged import StagedModel
 from fedkd.personalization.heads import block_of
 from fedkd.protocol import LABEL_COUNTS, MODEL, STAGE
@@ -169,20 +170,21 @@ def _fitting(networks: Sequence[StagedModel], params: Params) -> StagedModel:
 
 
 def network_above(network: StagedModel, params: Params, cut: int) -> nn.Module:
-    """The blocks above the cut as a network of their own, under these weights."""
+    """The blocks above the cut as a network of their own, under these weights, and the shift if any."""
     blocks = copy.deepcopy(network.blocks[cut:])
     own = {name: value for name, value in params.items() if block_of(name) >= cut}
     blocks.load_state_dict(
         {f"{block_of(name) - cut}.{name.split('.', 2)[2]}": value for name, value in own.items()}
     )
-    return nn.Sequential(*blocks).requires_grad_(False)
+    shift = [Offset(network.shift)] if isinstance(network, Shifted) else []
+    return nn.Sequential(*blocks, *shift).requires_grad_(False)
 
 
 def figures(
     history: History, generator: Generator, teachers: Ensemble, rng: torch.Generator
 ) -> dict[str, float]:
-    """The last losses, how often the teachers see the wanted label, and how far samples of a class differ."""
+    """The last losses, how often the teachers see the wanted label, in how many classes, and the spread."""
     seen = coverage(generator, teachers, rng)
     last = history[-1] if history else {}
-    told = {"accuracy": seen.accuracy, "spread": seen.spread, **last}
+    told = {"accuracy": seen.accuracy, "covered": seen.covered, "spread": seen.spread, **last}
     return {f"generator_{name}": value for name, value in told.items()}

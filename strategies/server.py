@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from torch import Tensor
 
 from fedkd.data.samples import Samples
+from fedkd.models.shifted import Shifted
 from fedkd.models.staged import StagedModel
 from fedkd.seeds import torch_rng
 from fedkd.training.loop import Trainer
@@ -24,6 +25,15 @@ def in_driver(work: Callable[..., Any], *arguments: Any) -> Any:
     return work(*arguments)
 
 
+def places_of(grid: Grid) -> dict[int, int]:
+    """Each node that may train, by its place among all of them, in partition order.
+
+    Our grid also knows those who may train but are away now; another grid's nodes are always there.
+    """
+    everybody = getattr(grid, "training", None) or grid.get_node_ids()
+    return {node: place for place, node in enumerate(everybody)}
+
+
 @dataclass
 class Server:
     """The server's workbench.
@@ -33,6 +43,7 @@ class Server:
     training_size: how many of the clients may be sampled for training; None: all
     public: unlabelled use only, for methods that distil on public data; None for all others
     execute: carries out the server's heavy work, here or elsewhere: `execute(function, *arguments)`
+    shift: (M,) added to a network's logits in this round's losses; None for nothing
     """
 
     trainer: Trainer
@@ -43,6 +54,13 @@ class Server:
     public: Samples | None = None
     training_size: int | None = None
     execute: Callable[..., Any] = in_driver
+    shift: Tensor | None = None
+
+    @property
+    def network(self) -> StagedModel:
+        """The scratch network as this round's losses, teachers among them, see it."""
+        network = self.trainer.network
+        return network if self.shift is None else Shifted(network, self.shift)
 
     def rng(self, purpose: str, server_round: int) -> Any:
         """The generator of one purpose and round at the server."""
@@ -57,6 +75,9 @@ class ServerSide:
     """
 
     server: Server
+
+    class_margins = False
+    """Whether all that learns and teaches at the server goes through `Server.network`, so has margins."""
 
     def attach(self, server: Server) -> None:
         """Take the workbench, once, before the first round."""
@@ -73,7 +94,7 @@ class ServerSide:
         """Take in the replies of the second exchange."""
 
     def report(self) -> list[dict[str, Any]]:
-        """What this round's aggregation leaves to be recorded, a row a client: `multipliers.csv`."""
+        """What this round's aggregation leaves to be recorded, a row a client or class: `multipliers.csv`."""
         return []
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -10,26 +10,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Bulyan, FedMedian, FedTrimmedAvg, MultiKrum, QFedAvg, Strategy
-from torch import Tensor
 
 from fedkd.errors import ConfigError
-from fedkd.models.staged import StagedModel
 from fedkd.protocol import ARRAYS, CONFIG, NUM_EXAMPLES, RISK, SERVER_ROUND, SNAPSHOT
 from fedkd.robust.weighting import REFERENCE_RISK, Weighting, Weights
-from strategies.server import Server, ServerSide
+from strategies.around import Around, metrics_of
+from strategies.server import Server, places_of
 
 ASK_RISK = "evaluate.risk"
 """Type of the messages to DRFA's second sample."""
 
 _OWN_WEIGHTS = (Bulyan, FedMedian, FedTrimmedAvg, MultiKrum, QFedAvg)
-_STATE, _INNER = "weighting.", "strategy."
 
 
-class Weighted(Strategy, ServerSide):
+class Weighted(Around):
     """A strategy whose clients count as the weighting says.
 
     strategy: any; its hooks are called as ever
@@ -39,6 +36,8 @@ class Weighted(Strategy, ServerSide):
     references: the validation error that clients reach alone, by number, for `risk=excess`
     name: of the method, for sentences
     """
+
+    prefix = "weighting."
 
     def __init__(
         self,
@@ -56,7 +55,8 @@ class Weighted(Strategy, ServerSide):
             )
         sends = {"losses", "updates"} if getattr(strategy, "averages_models", True) else {"losses"}
         weighting.check(sends, name)
-        self.strategy, self.weighting, self.name = strategy, weighting, name
+        super().__init__(strategy)
+        self.weighting, self.name = weighting, name
         self.clients = [int(client) for client in clients]
         known = references or {}
         reports = {k: {REFERENCE_RISK: known[c]} for k, c in enumerate(self.clients) if c in known}
@@ -74,9 +74,7 @@ class Weighted(Strategy, ServerSide):
     ) -> Iterable[Message]:
         config.update(self.weighting.client_config(server_round))
         messages = list(self.strategy.configure_train(server_round, arrays, config, grid))
-        # Our grid also knows those who may train but are away now; another grid's nodes are always there.
-        everybody = getattr(grid, "training", None) or grid.get_node_ids()
-        self._position = {node: k for k, node in enumerate(everybody)}
+        self._position = places_of(grid)
         self._sent = {message.metadata.dst_node_id: message.content for message in messages}
         self._moment, self._rows = None, {}
         return messages
@@ -90,44 +88,13 @@ class Weighted(Strategy, ServerSide):
             self._weigh(answers)
         return self.strategy.aggregate_train(server_round, replies)
 
-    def configure_evaluate(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        return self.strategy.configure_evaluate(server_round, arrays, config, grid)
-
-    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        return self.strategy.aggregate_evaluate(server_round, replies)
-
-    def summary(self) -> None:
-        self.strategy.summary()
-
     def attach(self, server: Server) -> None:
         super().attach(server)
         self._buffers = {name for name, _ in server.trainer.network.named_buffers()}
-        if isinstance(self.strategy, ServerSide):
-            self.strategy.attach(server)
-
-    def check_networks(self, networks: Sequence[StagedModel]) -> None:
-        if isinstance(self.strategy, ServerSide):
-            self.strategy.check_networks(networks)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        inner = self.strategy.state_dict() if isinstance(self.strategy, ServerSide) else {}
-        own = {_STATE + name: torch.as_tensor(np.asarray(value)) for name, value in self._state.items()}
-        return own | {_INNER + name: tensor for name, tensor in inner.items()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        own, inner = (
-            {k.removeprefix(p): v for k, v in state.items() if k.startswith(p)} for p in (_STATE, _INNER)
-        )
-        self._state = {name: v.numpy().copy() if v.ndim else v.item() for name, v in own.items()}
-        if isinstance(self.strategy, ServerSide):
-            self.strategy.load_state_dict(inner)
 
     def follow_up(self, server_round: int, grid: Grid) -> Iterable[Message]:
         """The strategy's own second exchange, and the weighting's: its risk at the averaged snapshots."""
-        inner = self.strategy.follow_up(server_round, grid) if isinstance(self.strategy, ServerSide) else ()
-        return [*inner, *self._risk_messages(server_round, grid)]
+        return [*super().follow_up(server_round, grid), *self._risk_messages(server_round, grid)]
 
     def _risk_messages(self, server_round: int, grid: Grid) -> list[Message]:
         nodes = list(grid.get_node_ids())
@@ -142,8 +109,7 @@ class Weighted(Strategy, ServerSide):
         """Learn from the risks of the second sample; the rest is the strategy's."""
         replies = list(replies)
         risks = [reply for reply in replies if reply.metadata.message_type == ASK_RISK]
-        if isinstance(self.strategy, ServerSide):
-            self.strategy.heard(server_round, [r for r in replies if r.metadata.message_type != ASK_RISK])
+        super().heard(server_round, [r for r in replies if r.metadata.message_type != ASK_RISK])
         told = {
             self._position[reply.metadata.src_node_id]: metrics_of(reply)
             for reply in risks
@@ -224,11 +190,6 @@ class Updates(Sequence[np.ndarray]):
     def __getitem__(self, k: Any) -> Any:
         pairs = self.strategy.moving(self.replies[k]).values()
         return np.concatenate([(after - before).ravel() for before, after in pairs])
-
-
-def metrics_of(reply: Message) -> MetricRecord:
-    """The reply's one record of metrics."""
-    return next(iter(reply.content.metric_records.values()))
 
 
 def taken(reply: Message) -> ArrayRecord | None:

@@ -28,6 +28,10 @@ class Samples:
         """The samples at `index` (n,), copied, in that order."""
         return Samples(self.x[index], self.y[index], self.ids[index])
 
+    def to(self, device: torch.device) -> "Samples":
+        """The samples on a device; themselves where they are there."""
+        return Samples(self.x.to(device), self.y.to(device), self.ids.to(device))
+
 
 @dataclass(frozen=True)
 class ClientData:

@@ -28,6 +28,12 @@ class Coverage:
         """Mean fidelity over the classes that somebody holds."""
         return float(self.fidelity.nanmean())
 
+    @property
+    def covered(self) -> float:
+        """Share of the classes somebody holds of which most samples are taken for the wanted class."""
+        held = self.fidelity[~self.fidelity.isnan()]
+        return float((held > 0.5).float().mean())
+
 
 @torch.no_grad()
 def coverage(generator: Generator, teachers: Ensemble, rng: torch.Generator, per_class: int = 20) -> Coverage:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fedkd.generators.base import Generator
 from fedkd.generators.ensemble import Ensemble
+from fedkd.generators.kept import Kept
 from fedkd.generators.sources import Bank, Inputs, InputsFn, from_bank, from_generator
 from fedkd.generators.terms import Terms
 from fedkd.generators.train import Fit, History, Optim, Scene, TeacherFn, distill, fit_generator
@@ -71,7 +72,8 @@ class InTurns:
         """Teach the student; a row a turn with the last generator step's terms and the student's loss."""
         scene = Scene(teachers, student, generator, rng, server_round)
         moves = self.generator_optim(generator.parameters(), server_round)
-        learns = self.student_optim(student.parameters(), server_round)
+        kept = Kept.of(self.objective, teachers, rng, self.loops)
+        learns = self.student_optim([*student.parameters(), *kept.parts.parameters()], server_round)
         clients = range(len(teachers.models)) if self.client_by_client else ()
         judges = [teachers.only(k) for k in clients] or [teachers]
         counts, alpha = teachers.counts, self.shadow_weight
@@ -81,7 +83,7 @@ class InTurns:
             fit = self._fit(scene, judges, moves)
             tell, inputs = self._lesson(teachers, fit, fresh)
             steps = self.student_steps
-            rows = distill(student, tell, inputs, self.objective, learns, steps, rng, server_round)
+            rows = distill(student, tell, inputs, self.objective, learns, steps, rng, server_round, kept)
             history.append({**(fit.history[-1] if fit.history else {}), **(rows[-1] if rows else {})})
         return history
 
@@ -150,7 +152,8 @@ class Pooled:
     ) -> History:
         """Teach the student; a row an epoch: the last synthesis step's terms, the student's mean loss."""
         bank = Bank(self.capacity) if bank is None else bank
-        learns = self.student_optim(student.parameters(), server_round)
+        kept = Kept.of(self.objective, teachers, rng, self.epochs - self.warmup)
+        learns = self.student_optim([*student.parameters(), *kept.parts.parameters()], server_round)
         synthesise = self.synthesiser.start(generator)
         history: History = []
         for epoch in range(self.epochs):
@@ -162,7 +165,9 @@ class Pooled:
             if epoch >= self.warmup:
                 steps = self.student_steps or -(-len(bank) // self.batch_size)
                 source = from_bank(bank, self.batch_size)
-                rows = distill(student, teachers.signals, source, self.objective, learns, steps, rng, epoch)
+                rows = distill(
+                    student, teachers.signals, source, self.objective, learns, steps, rng, epoch, kept
+                )
                 row["student"] = sum(r["student"] for r in rows) / len(rows)
             history.append(row)
         return history

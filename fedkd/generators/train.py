@@ -17,6 +17,7 @@ from fedkd.generators.base import Generator
 from fedkd.generators.batch import Batch, View
 from fedkd.generators.ensemble import Ensemble, sample_labels
 from fedkd.generators.hooks import Moving
+from fedkd.generators.kept import Kept
 from fedkd.generators.sources import InputsFn
 from fedkd.generators.terms import Terms
 from fedkd.objectives.base import Objective, check, value
@@ -204,24 +205,25 @@ def distill(
     steps: int,
     rng: torch.Generator,
     server_round: int = 0,
+    kept: Kept | None = None,
 ) -> History:
     """Train the student on what `teacher_fn` says about batches of `inputs_fn`; left in evaluation mode."""
     history: History = []
-    state = objective.init()
+    kept = Kept(nn.ModuleDict(), objective.init()) if kept is None else kept
     student.train()
     for step in range(steps):
         x, labels, weights = inputs_fn(rng)
         with torch.no_grad():
             told = teacher_fn(x, labels)
-        signals = replace(
-            told, student_logits=student(x), generator=rng, server_round=server_round, state=state
-        )
+        own: dict[str, Any] = {"parts": dict(kept.parts.items()), "state": kept.state}
+        signals = replace(told, student_logits=student(x), generator=rng, server_round=server_round, **own)
         loss = _weighted(objective, signals, weights)
         optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=parameters_of(optimizer))
         optimizer.step()
-        state = objective.advance(signals, (step + 1) / steps)
+        kept.state = objective.advance(signals, kept.done + kept.share * (step + 1) / steps)
         history.append({"student": float(loss.detach())})
+    kept.done += kept.share
     student.eval()
     return history
 

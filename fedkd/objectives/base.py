@@ -74,6 +74,10 @@ class Objective(ABC):
 
     about: ClassVar[About]
     trains_teacher: ClassVar[bool] = False
+    few_labels: ClassVar[bool] = False
+    """Whether it reads labels only where `Signals.labelled` lets it."""
+    follows_validation: ClassVar[bool] = False
+    """Whether parts of it follow the loss on validation data, which only `fedkd distill` provides."""
 
     @property
     @abstractmethod

@@ -9,6 +9,7 @@ is over its own split, so a labelled sample counts for more than in a pooled mea
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,7 @@ class DHO(Objective):
         "client with few labels: head 1 stays local; stands alone",
         "reference code",
     )
+    few_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive("temperature", self.temperature)

@@ -9,6 +9,7 @@ clients keeps the edges inside each client.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -40,6 +41,7 @@ class FFG2M(Objective):
         "graph network to MLP; stands alone",
         "reference code",
     )
+    few_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive("tau", self.tau)

@@ -6,6 +6,7 @@ arXiv 2306.13649. tau^2 keeps the gradient's size when tau grows.
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,16 +26,18 @@ def positive(name: str, number: float) -> None:
 
 @dataclass(frozen=True)
 class CE(Objective):
-    """Cross entropy with the labels."""
+    """Cross entropy with the labels; of few labels, each counts as `labelled` says."""
 
     about = About("ce", "-", "CE(zS, y)", "the task itself; a term beside others", "reference code")
+    few_labels: ClassVar[bool] = True
 
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({"student_logits", "labels"})
 
     def loss(self, s: Signals) -> Tensor:
-        return cross_entropy(s.student_logits, s.labels)
+        each = cross_entropy(s.student_logits, s.labels)
+        return each if s.labelled is None else each * s.labelled
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Signals:
     ensemble_logits: (M, B, C), the logits of M teachers
     labels: (B,) class indices
     mask: (B,), 0 leaves a sample out of the mean
-    labelled: (B,), 0 where the label must not be used; everything is labelled without it
+    labelled: (B,) what each label counts, 0 where it must not be used; without it all count 1
     student_features, teacher_features: place -> features (B, ...)
     teacher_head: weight (C, D) and bias (C,) of the teacher's last linear layer
     class_means: (C, D) means of the teacher's embeddings; a row of zeros is an absent class

@@ -17,6 +17,22 @@ weighted; the others couple the samples of a batch. *Source*: `reference code` a
 authors' code in value and gradient, `formula` matches an independent computation of the paper's formula,
 `reconstructed` fills in what the paper leaves open; what was chosen is said in the docstring.
 
+Where they run. `fedkd distill objective=X` trains a teacher and a student in one place: any of them. There
+`student.labelled=0.05` hides labels (for `ce`, `dho`, and all that read none), `proxy=NAME` puts unlabelled
+data of another kind in the place of the training data, of which `student.keep` selects the surest each
+round (KD^3), `teacher.from=[A,B,C]` makes several teachers, `-m` sweeps.
+
+`fedkd run method=fedavg_kd objective=X`: each client learns from the model it received; what X trains or
+remembers stays in the client's state and its checkpoints. `fedkd run method=feddf objective=X` (and
+`dense`, `fedftg`, `dfrd`, `dafkd`): the server distils its clients' logits; parts and memory begin anew
+each round, as its student does. What a place cannot serve is refused in a sentence
+(`fedkd/objectives/seats.py`; `tests/objectives/test_seats.py` has every pair).
+
+`ffg2m` needs a graph: `fedkd distill experiment=distill/ffg2m_cora` in one place, where a GCN of plain
+PyTorch (`teacher.model=mlp`, each layer after a mean over neighbours) teaches, and `fedkd run
+experiment=ffg2m_cora_split` with the graph split over clients, which lose the edges between them. Tables:
+`docs/results/objectives.md`.
+
 zS, zT: logits of student and teacher; p_S, p_T: their softmax; hS, hT: embeddings; y: label; tau:
 temperature. Features `@2` are the output of two blocks, `@-1` the input of the last block, `@embedding` what
 enters the last linear layer.

@@ -10,7 +10,7 @@ f = linear, ReLU, linear, sigmoid. f minimises the validation loss after one vir
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,7 @@ class TGeo(Objective):
         "client: f and a validation slice stay local; stands alone",
         "reconstructed",
     )
+    follows_validation: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive("temperature", self.temperature)

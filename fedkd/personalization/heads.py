@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fedkd.models.shifted import Shifted
 from fedkd.models.staged import StagedModel
-from fedkd.training.program import Params
+from fedkd.training.program import Params, parameter_names
 
 
 def block_of(name: str) -> int:
@@ -26,7 +27,8 @@ def head_network(network: StagedModel, cut: int) -> StagedModel:
     Blocks below the cut become identities, so that nothing is ever renamed.
     """
     passing: list[nn.Module] = [nn.Identity() for _ in range(cut)]
-    return StagedModel([*passing, *network.blocks[cut:]], network.shapes[cut - 1])
+    head = StagedModel([*passing, *network.blocks[cut:]], network.shapes[cut - 1])
+    return Shifted(head, network.shift) if isinstance(network, Shifted) else head
 
 
 class _Head(nn.Module):
@@ -60,9 +62,9 @@ def frozen_head(network: StagedModel, cut: int) -> Params:
 
     A second pass through BatchNorm under them leaves the real statistics alone.
     """
-    state = network.state_dict(keep_vars=True)
+    state, trained = network.state_dict(keep_vars=True), parameter_names(network)
     return {
-        name: value.detach() if isinstance(value, nn.Parameter) else value.clone()
+        name: value.detach() if name in trained else value.clone()
         for name, value in above(state, cut).items()
     }
 

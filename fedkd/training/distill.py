@@ -21,6 +21,8 @@ from fedkd.data.samples import ClientData, Samples
 from fedkd.errors import ConfigError
 from fedkd.models.staged import StagedModel, in_layout
 from fedkd.objectives.base import Objective, Observed
+from fedkd.objectives.kd3 import KD3
+from fedkd.objectives.seats import terms
 from fedkd.objectives.signals import EMBEDDING, Signals, State
 from fedkd.objectives.taps import head_of, last_linear, tap
 from fedkd.robust.class_baselines import teacher_margins
@@ -28,6 +30,7 @@ from fedkd.robust.class_methods import ClassMethod
 from fedkd.robust.worst_class import class_priors, class_risks
 from fedkd.schedule import at
 from fedkd.training.learner import Learner, check_fit, follow_validation
+from fedkd.training.lessons import EVERYTHING, Lessons
 from fedkd.training.loop import Trainer
 from fedkd.training.program import Batch, Params, Phase, Task
 from fedkd.training.settings import LocalSettings
@@ -40,6 +43,7 @@ class Distillation:
 
     teachers: none where the objective only reads labels
     validation: labels for the class risks on validation data: onehot, or teacher (its probabilities)
+    lessons: what of the training data the network is taught with
     """
 
     def __init__(
@@ -54,9 +58,11 @@ class Distillation:
         seed: int,
         precision: str = "float32",
         validation: Literal["onehot", "teacher"] = "onehot",
+        lessons: Lessons = EVERYTHING,
     ) -> None:
-        check_fit(objective, method, len(teachers), PLACE)
-        self.objective, self.method, self.data, self.settings = objective, method, data, settings
+        check_fit(objective, method, len(teachers), PLACE, lessons)
+        self.objective, self.method, self.settings, self.lessons = objective, method, settings, lessons
+        self.data = data if lessons.proxy is None else replace(data, train=lessons.proxy)
         self.total_rounds, self.seed = rounds, seed
         self.learner = Learner(objective, network, teachers, seed)
         self.trainer = Trainer(self.learner, settings, precision)  # type: ignore[arg-type]
@@ -78,11 +84,11 @@ class Distillation:
             risks = class_risks(self.predict(self.data.val.x), self.targets)
             self.state = self.method.update(risks, self.state)
             task = self.trainer.task(self.data, self.params, self.params, seed=self.seed, server_round=number)
-            self.trainer.first_loss = None
+            self.trainer.progress.first_loss = None
             self.params = self.trainer.train(self._phase(task), task, task.rng("batches"))
             if number == self.total_rounds:
                 self._finish()
-            yield number, self.trainer.first_loss or 0.0
+            yield number, self.trainer.progress.first_loss or 0.0
 
     def _finish(self) -> None:
         """Put the method's shift, if it has one, into the finished network."""
@@ -92,31 +98,40 @@ class Distillation:
 
     def _begin(self, validation: str) -> dict[str, Any]:
         """Ask the teachers all that does not change; the method's state before training."""
-        train, classes = self.data.train, self.data.num_classes
+        train, classes, known = self.data.train, self.data.num_classes, self.lessons.known(self.data.train)
         if not self.learner.teachers:
-            return self.method.begin(class_priors(train.y, classes))
+            return self.method.begin(class_priors(train.y[known], classes))
         told = self._told(train.x)
         logits = told["teacher_logits"]
-        seen = Observed(logits, told.get(EMBEDDING, logits), train.y, head_of(self.learner.teachers[0]))
+        labels = torch.where(known, train.y, logits.argmax(1))  # nothing below sees a hidden label
+        self.data = replace(self.data, train=replace(train, y=labels))
+        seen = Observed(logits, told.get(EMBEDDING, logits), labels, head_of(self.learner.teachers[0]))
         with torch.no_grad():
             self.learned = self.objective.learn(seen, self.seed)
         if self._stays():
-            self.cached = {name: rows for name, rows in told.items() if name != EMBEDDING}
+            self.cached = {name: rows for name, rows in told.items() if name in self._kept()}
         if validation == "teacher":
             self.targets = F.softmax(self._told(self.data.val.x)["teacher_logits"], 1)
         probabilities = F.softmax(logits, 1)
         follows = any(name.startswith(("teacher", "ensemble")) for name in self.objective.needs)
-        prior = class_priors(probabilities if follows else train.y, classes)
-        return self.method.begin(prior, teacher_margins(probabilities, train.y))
+        prior = class_priors(probabilities if follows else labels, classes)
+        return self.method.begin(prior, teacher_margins(probabilities, labels))
 
     def _stays(self) -> bool:
-        """Whether the teachers' logits are all that is needed, and the same in every round."""
-        told = {n.partition("@")[0] for n in self.objective.needs if n.startswith("teacher_")}
-        return self.settings.augment == "none" and self.learner.taught is None and told <= {"teacher_logits"}
+        """Whether what was asked once is all that is needed of the teachers, and the same in every round."""
+        told = {need for need in self.objective.needs if need.startswith("teacher_")}
+        once = {"teacher_logits", "teacher_head", f"teacher_features@{EMBEDDING}"}
+        return self.settings.augment == "none" and self.learner.taught is None and told <= once
+
+    def _kept(self) -> set[str]:
+        """What is kept of each training sample, by the names of `_told`."""
+        embedded = f"teacher_features@{EMBEDDING}" in self.objective.needs
+        return {"teacher_logits", "ensemble_logits"} | ({EMBEDDING} if embedded else set())
 
     def _phase(self, task: Task) -> Phase:
         draw, last = task.rng("objective"), {}
-        steps = self.total_rounds * self.settings.step_count(len(self.data.train))
+        lesson, extras = self._lesson(task.server_round)
+        steps = self.total_rounds * self.settings.step_count(len(lesson))
 
         def loss(model: Learner, batch: Batch, fixed: Mapping[str, Tensor]) -> Tensor:
             last["batch"] = batch
@@ -132,17 +147,39 @@ class Distillation:
         rule = follow_validation(
             self.learner, again, self._held_out(task), at(self.settings.lr, task.server_round)
         )
-        return Phase(self.params, loss, extras=self.cached, gradient=rule)
+        return Phase(self.params, loss, extras=extras, gradient=rule, data=lesson)
+
+    def _lesson(self, number: int) -> tuple[Samples, dict[str, Tensor]]:
+        """The samples that a round is about, and what comes with each of them."""
+        train = self.data.train
+        extras = self.cached | self.lessons.extras(len(train))
+        if self.lessons.keep == 1.0:
+            return train, extras
+        told = self._told(train.x)["teacher_logits"]
+        shares = [at(term.student_share, number) for term in terms(self.objective) if isinstance(term, KD3)]
+        rows = self.lessons.chosen(told, self.predict(train.x), shares[0] if shares else 0.0)
+        return train.take(rows), {name: values[rows] for name, values in extras.items()}
 
     def _signals(self, model: Learner, batch: Batch, number: int, draw: torch.Generator) -> Signals:
         told: Mapping[str, Any] = {}
-        if batch.extras:
-            told = {**batch.extras, "ensemble_logits": batch.extras["ensemble_logits"].transpose(0, 1)}
+        if self.cached and self.cached.keys() <= batch.extras.keys():  # a batch from elsewhere has no rows
+            told = self._recalled(batch.extras)
         elif model.teachers:
             told = model.told(batch.x)
-        given = {**self.learned, **told, "labels": batch.y, "generator": draw}
+        known = self.lessons.signals(batch.extras, len(self.data.train))
+        given = {**self.learned, **told, **known, "labels": batch.y, "generator": draw}
         signals = replace(model.student(batch.x), **given, server_round=number, state=self.memory)
         return self.method.adjust(signals, self.state)
+
+    def _recalled(self, rows: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The teachers' side of a batch, from what was kept of its samples."""
+        told: dict[str, Any] = {name: rows[name] for name in self.cached if name != EMBEDDING}
+        told["ensemble_logits"] = told["ensemble_logits"].transpose(0, 1)
+        if EMBEDDING in self.cached:
+            told["teacher_features"] = {EMBEDDING: rows[EMBEDDING]}
+        if "teacher_head" in self.objective.needs:
+            told["teacher_head"] = head_of(self.learner.teachers[0])
+        return told
 
     def _held_out(self, task: Task) -> Samples:
         """A batch of the validation data, anew each round."""

@@ -11,12 +11,13 @@ from fedkd.data.samples import Samples
 from fedkd.errors import ConfigError
 from fedkd.models.staged import StagedModel
 from fedkd.objectives.base import Objective, check, make_parts
-from fedkd.objectives.combined import Combined
 from fedkd.objectives.ops import cross_entropy
+from fedkd.objectives.seats import own_heads, terms
 from fedkd.objectives.signals import Signals
 from fedkd.objectives.taps import head_of, observe, shapes_between
-from fedkd.objectives.tgeo import TGeo, ratio_gradients
+from fedkd.objectives.tgeo import ratio_gradients
 from fedkd.robust.class_methods import ClassMethod
+from fedkd.training.lessons import EVERYTHING, Lessons, check_labels
 from fedkd.training.program import GradientRule
 
 _OWN = {"student_logits", "student_features", "student_from", "labels", "generator"}
@@ -71,18 +72,19 @@ class Learner(nn.Module):
             return {"teacher_logits": every.mean(0), "ensemble_logits": every}
 
 
-def terms(objective: Objective) -> list[Objective]:
-    """The objective itself, or those that a combination adds up."""
-    if isinstance(objective, Combined):
-        return [leaf for term in objective.terms for leaf in terms(term)]
-    return [objective]
-
-
-def check_fit(objective: Objective, method: ClassMethod, teachers: int, place: str) -> None:
-    """ConfigError, in one sentence, where objective, method and number of teachers do not go together."""
+def check_fit(
+    objective: Objective, method: ClassMethod, teachers: int, place: str, lessons: Lessons = EVERYTHING
+) -> None:
+    """ConfigError, in one sentence, where objective, method, teachers and lessons do not go together."""
     offered = _OWN | (_TOLD if teachers else set()) | (_ONE_TEACHER if teachers == 1 else set())
+    if lessons.labels == "no":
+        offered, place = offered - {"labels"}, f"{place} on proxy data"
+    offered |= {"edges"} if lessons.edges is not None else set()
     check(objective, offered, place if teachers < 2 else f"{place} with {teachers} teachers")
+    check_labels(terms(objective), lessons.labels)
     who, what = f"method={method.name}", f"objective={objective.about.name}"
+    if method.weighs and lessons.labels != "all":
+        raise ConfigError(f"{who} weights samples by their labels, and {place} hides some")
     if not method.needs <= offered:
         raise ConfigError(f"{who} reads what a teacher says, and {place} has none")
     if method.shifts(objective.needs) and "student_logits" not in objective.needs:
@@ -91,8 +93,7 @@ def check_fit(objective: Objective, method: ClassMethod, teachers: int, place: s
         )
     if method.weighs and not objective.per_sample:
         raise ConfigError(f"{who} weights samples, and {what} couples the samples of a batch")
-    heads = any(type(term).predict is not Objective.predict for term in terms(objective))
-    if heads and type(method).finish is not ClassMethod.finish:
+    if own_heads(objective) and type(method).finish is not ClassMethod.finish:
         raise ConfigError(f"{who} shifts the network's own logits, and {what} predicts with other heads")
 
 
@@ -103,7 +104,7 @@ def follow_validation(
 
     None for other objectives. loss(learner): on the present training batch
     """
-    if not any(isinstance(term, TGeo) for term in terms(learner.objective)):
+    if not any(term.follows_validation for term in terms(learner.objective)):
         return None
 
     def at(weights: Mapping[str, Tensor], what: Callable[[Learner], Tensor]) -> Tensor:

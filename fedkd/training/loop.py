@@ -2,10 +2,11 @@
 
 On a CPU clients train one after another (interleaving them thrashes the cache); images are kept in
 `channels_last`, where pooling alone is ten times faster, and optimizers use multi-tensor kernels.
+`fedkd.training.cohort` drives several clients at once, through the same steps.
 """
 
 import copy
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,24 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from fedkd.data.samples import ClientData
-from fedkd.errors import ConfigError
+from fedkd.models.shifted import Shifted
 from fedkd.models.staged import StagedModel, in_layout
 from fedkd.protocol import SNAPSHOT_STEP
-from fedkd.training.augment import augment
+from fedkd.training.batches import batches, in_pairs
 from fedkd.training.program import Batch, Params, Phase, Task
+from fedkd.training.progress import DivergedError, Progress
 from fedkd.training.settings import LocalSettings
 
 
-class DivergedError(FloatingPointError):
-    """Local training left a parameter that is not finite."""
-
-
 class Trainer:
-    """Executes phases with one scratch network a name; holds nothing of any client.
+    """Executes phases with one scratch network a name; holds nothing of any client but its latest `progress`.
 
     network: the architecture; its weights are overwritten by every phase
     precision: float32, or bf16 for autocast
     others: networks of another architecture, by the names under which phases train them together with it
+    device: where networks and samples are
     """
 
     def __init__(
@@ -39,15 +38,23 @@ class Trainer:
         settings: LocalSettings,
         precision: str = "float32",
         others: Mapping[str, StagedModel] | None = None,
+        device: str = "cpu",
     ) -> None:
         self.settings = settings
+        self.device = torch.device(device)
         self.bf16 = precision == "bf16"
-        self.network = in_layout(network)
+        self.network = in_layout(network.to(self.device))
         self._networks: dict[str, StagedModel] = {"": self.network}
-        self._networks |= {name: in_layout(other) for name, other in (others or {}).items()}
-        self.first_loss: float | None = None
-        self.samples = 0  # that this client's steps took in this round
-        self.snapshots: list[tuple[Params, Params]] = []
+        self._networks |= {name: in_layout(other.to(self.device)) for name, other in (others or {}).items()}
+        self.pairs = in_pairs(network)
+        self.progress = Progress()
+
+    def shifted(self, shift: Tensor) -> "Trainer":
+        """This trainer with `shift` (M,) added to all logits; the scratch networks are the same."""
+        view = copy.copy(self)
+        view._networks = {name: Shifted(network, shift) for name, network in self._networks.items()}
+        view.network = view._networks[""]
+        return view
 
     def drive(self, work: Generator[Phase, Params, Any], task: Task) -> Any:
         """Run a program's generator to its end and return what it returns.
@@ -57,8 +64,7 @@ class Trainer:
         generator's beginning, and leaves the others' alone.
         """
         order = task.rng("batches")
-        self.first_loss, self.samples = None, 0
-        self.snapshots = []
+        self.progress = Progress()
         try:
             phase = next(work)
             while True:
@@ -71,104 +77,63 @@ class Trainer:
 
         Raises DivergedError where the result is not finite.
         """
+        return self.train_on(self.batches(phase, task, order), phase, task, self.progress)
+
+    def batches(self, phase: Phase, task: Task, order: torch.Generator) -> Iterable[Batch]:
+        """The phase's mini-batches, shuffled by `order`."""
+        return batches(task, phase, self.settings_of(phase), order, self.pairs)
+
+    def settings_of(self, phase: Phase) -> LocalSettings:
+        """`local.*` with the phase's own epochs or steps."""
+        steps = phase.steps or (None if phase.epochs else self.settings.steps)
+        return replace(self.settings, epochs=phase.epochs or self.settings.epochs, steps=steps)
+
+    def train_on(self, feed: Iterable[Batch], phase: Phase, task: Task, progress: Progress) -> Params:
+        """Train one phase on these batches; see `train`."""
         network = self._bind(phase)
-        settings = replace(
-            self.settings,
-            epochs=phase.epochs or self.settings.epochs,
-            steps=phase.steps or (None if phase.epochs else self.settings.steps),
-        )
         names, parameters = _moving(network, phase)
-        optimizer = _optimizer(phase, settings, parameters, task.server_round)
+        optimizer = optimizer_of(phase, self.settings, parameters, task.server_round)
         model: Any = network if not phase.networks else dict(network.items())  # type: ignore[operator]
         network.train()
         snapshot: Params = {}
-        for step, batch in enumerate(self._batches(task, phase, settings, order), 1):
+        for step, batch in enumerate(feed, 1):
             for _ in range(phase.repeat):
                 optimizer.zero_grad(set_to_none=True)
-                with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                     loss = phase.loss(model, batch, phase.fixed).mean()
-                if self.first_loss is None:
-                    self.first_loss = float(loss.detach())
+                if progress.first_loss is None:
+                    progress.first_loss = float(loss.detach())
                 loss.backward()
-                self._correct(phase, names, parameters, settings)
+                if phase.gradient is not None or self.settings.clip_norm is not None:
+                    held = [(n, p.data, p.grad) for n, p in zip(names, parameters, strict=True)]
+                    correct(phase, [(n, p, g) for n, p, g in held if g is not None], self.settings)
                 optimizer.step()
-                self.samples += len(batch.y)
+                progress.samples += len(batch.y)
             if phase.after_batch is not None:
                 phase.after_batch(names, [p.data for p in parameters])
             if step == task.config.get(SNAPSHOT_STEP):
-                snapshot = self._result(network, phase)
-        result = self._result(network, phase)
+                snapshot = result_of(network.state_dict(), phase)
+        result = result_of(network.state_dict(), phase)
         if snapshot:
-            self.snapshots.append((result, snapshot))
+            progress.snapshots.append((result, snapshot))
         return result
 
-    def snapshot_of(self, upload: Params) -> Params:
-        """The trained tensors `upload` as they were after the step that the server asked for.
-
-        They are recognised by identity, because a method may train in several phases and send part of one.
-        """
-        moments: dict[int, Tensor] = {}
-        for trained, moment in self.snapshots:
-            for name, tensor in trained.items():
-                moments.setdefault(id(tensor), moment[name])
-        if any(id(tensor) not in moments for tensor in upload.values()):
-            raise ConfigError("a snapshot was asked for, and this method does not send the model it trained")
-        return {name: moments[id(tensor)] for name, tensor in upload.items()}
+    def module(self, phase: Phase) -> nn.Module:
+        """The scratch network that the phase trains, or several by name; their weights are anybody's."""
+        if not phase.networks:
+            return self._networks[""]
+        for name in phase.networks:
+            if name not in self._networks and name not in phase.beside:
+                self._networks[name] = copy.deepcopy(self.network)
+        return nn.ModuleDict({name: {**self._networks, **phase.beside}[name] for name in phase.networks})
 
     def _bind(self, phase: Phase) -> nn.Module:
         """The scratch network (or several) with the phase's parameters in it."""
-        if phase.networks:
-            base = self._networks[""]
-            for name in phase.networks:
-                if name not in self._networks:
-                    self._networks[name] = copy.deepcopy(base)
-            bound: nn.Module = nn.ModuleDict({name: self._networks[name] for name in phase.networks})
-        else:
-            bound = self._networks[""]
-        own = bound.state_dict(keep_vars=True)
+        bound = self.module(phase)
         with torch.no_grad():
-            for name, tensor in own.items():
+            for name, tensor in bound.state_dict(keep_vars=True).items():
                 tensor.copy_(phase.params[name])
         return bound
-
-    def _correct(
-        self, phase: Phase, names: list[str], parameters: list[nn.Parameter], settings: LocalSettings
-    ) -> None:
-        if phase.gradient is not None:
-            pairs = [(n, p, p.grad) for n, p in zip(names, parameters, strict=True) if p.grad is not None]
-            phase.gradient([n for n, _, _ in pairs], [p.data for _, p, _ in pairs], [g for _, _, g in pairs])
-        if settings.clip_norm is not None:
-            nn.utils.clip_grad_norm_(parameters, settings.clip_norm, foreach=True)
-
-    def _batches(
-        self, task: Task, phase: Phase, settings: LocalSettings, order: torch.Generator
-    ) -> Iterator[Batch]:
-        data = task.data.train if phase.data is None else phase.data
-        left = settings.step_count(len(data))
-        chance = task.rng("augment") if settings.augment != "none" else None
-        while left > 0:
-            index = torch.randperm(len(data), generator=order)
-            x, y = in_layout(data.x[index]), data.y[index]
-            extras = {name: rows[index] for name, rows in phase.extras.items()}
-            for at in range(0, len(data), settings.batch_size):
-                if left == 0:
-                    return
-                left -= 1
-                rows = slice(at, at + settings.batch_size)
-                images = x[rows] if chance is None else augment(x[rows], settings.augment, chance)
-                yield Batch(images, y[rows], {name: extra[rows] for name, extra in extras.items()})
-
-    def _result(self, network: nn.Module, phase: Phase) -> Params:
-        result = {
-            name: tensor.detach().clone(memory_format=torch.contiguous_format)
-            if phase.moves is None or phase.moves(name)
-            else phase.params[name]
-            for name, tensor in network.state_dict().items()
-        }
-        for name, tensor in result.items():
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise DivergedError(f"training left values in '{name}' that are not finite; lower local.lr")
-        return result
 
     @torch.no_grad()
     def predict(self, params: Params, x: Tensor, cut: int | None = None, batch_size: int = 512) -> Tensor:
@@ -176,13 +141,53 @@ class Trainer:
         network = self._bind(Phase(params, loss=_no_loss))
         network.eval()
         run = network if cut is None else (lambda part: network.features(part, cut))  # type: ignore[operator]
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             parts = [run(in_layout(x[at : at + batch_size])) for at in range(0, len(x), batch_size)]
-        return torch.cat(parts).float() if parts else x.new_zeros((0,))
+        outputs = torch.cat(parts) if parts else x.new_zeros((0,))
+        return outputs.float() if self.bf16 else outputs
 
     def task(self, data: ClientData, initial: Params, received: Params, **rest: Any) -> Task:
         """A task for this trainer's network."""
         return Task(data, self.network, initial, received, self.predict, **rest)
+
+
+def correct(phase: Phase, held: list[tuple[str, Tensor, Tensor]], settings: LocalSettings) -> None:
+    """The phase's rule, then the limit of the norm, on (name, parameter, gradient), in place."""
+    gradients = [gradient for _, _, gradient in held]
+    if phase.gradient is not None:
+        phase.gradient([name for name, _, _ in held], [parameter for _, parameter, _ in held], gradients)
+    if settings.clip_norm is not None:
+        norm = nn.utils.get_total_norm(gradients, foreach=True)
+        torch._foreach_mul_(gradients, (settings.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+
+
+def optimizer_of(
+    phase: Phase, settings: LocalSettings, parameters: list[nn.Parameter], server_round: int
+) -> torch.optim.Optimizer:
+    """The phase's optimizer: the local one, or its own plain SGD."""
+    if phase.sgd is not None:
+        return torch.optim.SGD(parameters, lr=phase.sgd, foreach=True)
+    optimizer = settings.make_optimizer(parameters, server_round)
+    for group in optimizer.param_groups:
+        group["lr"] *= phase.lr_scale
+    return optimizer
+
+
+def result_of(state: Mapping[str, Tensor], phase: Phase) -> Params:
+    """A copy of what training left, with the start's own tensors where nothing moved.
+
+    Raises DivergedError where something is not finite.
+    """
+    result = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        if phase.moves is None or phase.moves(name)
+        else phase.params[name]
+        for name, tensor in state.items()
+    }
+    for name, tensor in result.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise DivergedError(f"training left values in '{name}' that are not finite; lower local.lr")
+    return result
 
 
 def _moving(network: nn.Module, phase: Phase) -> tuple[list[str], list[nn.Parameter]]:
@@ -192,17 +197,6 @@ def _moving(network: nn.Module, phase: Phase) -> tuple[list[str], list[nn.Parame
         parameter.grad = None
     moving = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
     return [name for name, _ in moving], [parameter for _, parameter in moving]
-
-
-def _optimizer(
-    phase: Phase, settings: LocalSettings, parameters: list[nn.Parameter], server_round: int
-) -> torch.optim.Optimizer:
-    if phase.sgd is not None:
-        return torch.optim.SGD(parameters, lr=phase.sgd, foreach=True)
-    optimizer = settings.make_optimizer(parameters, server_round)
-    for group in optimizer.param_groups:
-        group["lr"] *= phase.lr_scale
-    return optimizer
 
 
 def _no_loss(model: Any, batch: Batch, fixed: Any) -> Tensor:

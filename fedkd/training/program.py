@@ -71,6 +71,7 @@ class Phase:
     extras: per-sample tensors `(n, ...)`, in the order of the training split, handed out with the batches
     networks: names of several networks trained together; then `params` are prefixed `<name>.` and the loss
         receives a mapping from name to network
+    beside: modules among `networks` that are no copies of the client's network, by name
     data: samples to train on in place of the training split
     """
 
@@ -88,6 +89,7 @@ class Phase:
     fixed: dict[str, Tensor] = field(default_factory=dict)
     extras: dict[str, Tensor] = field(default_factory=dict)
     networks: tuple[str, ...] = ()
+    beside: dict[str, nn.Module] = field(default_factory=dict)
     data: Samples | None = None
 
 
@@ -152,6 +154,10 @@ class ClientProgram:
 
     mixed_models = False
     """Whether clients may have different architectures; of those that share a model, it is the first's."""
+
+    class_margins = False
+    """Whether all that its losses read is the labels and the networks they are handed, so that margins can be
+    put into these."""
 
     exact_train_loss = False
     """Whether `train_loss` is measured on the whole training split instead of its first batch."""

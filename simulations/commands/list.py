@@ -10,6 +10,7 @@ from fedkd.errors import ConfigError
 from simulations import config
 from simulations.checks import nearest
 from simulations.config import choices_of, group_names
+from simulations.programs import DISTILL, RUN
 
 SUMMARY = "show the methods, data sets, models ... that can be chosen"
 
@@ -47,8 +48,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def groups() -> list[str]:
-    """The groups that offer something, in the order of config.yaml."""
-    folders = dict.fromkeys(group_names().values())
+    """The groups that offer something, in the order of config.yaml, then those of distill.yaml alone."""
+    mains = [main for main in (RUN, DISTILL) if (config.CONF / f"{main.file}.yaml").is_file()]
+    folders = dict.fromkeys(folder for main in mains for folder in group_names(main).values())
     return [folder for folder in folders if choices_of(folder)]
 
 

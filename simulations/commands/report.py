@@ -5,11 +5,14 @@ from pathlib import Path
 
 NEEDS = "simulations.report"
 
-SUMMARY = "write the report and the figures of a run again"
+SUMMARY = "write the report of a run again: one page to look at, and figures for papers"
 
 DESCRIPTION = """\
-Write the report and the figures of a run folder again, from the rows that are in it. Works on
+Write report.html and the figures of a run folder again, from the rows that are in it. Works on
 an unfinished run too.
+
+report.html is one page that needs no network: who is how well off, round by round and class by
+class, what was sent, what failed, and the command that repeats the run.
 
 example:
   fedkd report runs/fedavg_ft-fashion_mini-1a2b3c4d-s0"""

@@ -30,9 +30,9 @@ def execute(arguments: argparse.Namespace) -> int:
         print(f"this run is finished: {out}")
         return 0
     if config["choices"]["method"] == "distill":  # it keeps no checkpoints: all of it, to the same figures
-        from simulations.distill import run
+        from simulations.distill import again
 
-        run({**config, "overwrite": True}, out)
+        again(out)
         return 0
     from simulations.resume import resume
 

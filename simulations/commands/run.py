@@ -8,8 +8,8 @@ from pathlib import Path
 SUMMARY = "simulate a federation and write its run folder"
 
 DESCRIPTION = """\
-Simulate N clients that learn together, and write a run folder with a row per client and
-round, fairness figures, and plots. Without any KEY=VALUE it runs federated averaging with
+Simulate N clients that learn together, and write a run folder: report.html to look at, a row
+per client and round, figures for papers. Without any KEY=VALUE it runs federated averaging with
 local fine-tuning on the small data set that comes along.
 
 the most used keys:
@@ -21,6 +21,7 @@ the most used keys:
   participation=0.2    fraction in (0, 1] or count (from 2) of the clients in each round
   rounds=10  seed=0  out=FOLDER  overwrite=true
   local.lr=0.05  local.epochs=1  local.batch_size=32  local.optimizer=sgd
+  track=tensorboard    also for TensorBoard; callbacks=[my_file.MyWatcher] for your own
   engine=ray|inline    Ray workers, or everything in this process; engine.workers=2
 
 Every key below these exists as well (method.client.finetune_epochs=2, ...); a key that does
@@ -58,6 +59,9 @@ def _single(overrides: list[str]) -> int:
     if rundir.is_done(config):
         print(f"this run is finished: {out} (overwrite=true runs it again)")
         return 0
+    from simulations.engine.pools import warm_up
+
+    warm_up(config)  # before the second that the next line takes
     from simulations.run import run
 
     try:

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from fedkd.fairness.metrics import Floats
 from simulations.canvas import MUTED, STYLE, WORST, colours, draw, name_ends, new_figure
 from simulations.comparing.groups import Group
+from simulations.comparing.runs import COSTS
 from simulations.comparing.table import Repeats, Table
 from simulations.figures import Series, profile_figure
 
@@ -30,6 +31,7 @@ def write_plots(folder: Path, table: Table, about: str) -> list[Path]:
         "curves": curves_figure(table.groups, about, colour),
         "profiles": profile_figure(series, about, f"{JUDGED}, mean over repeats"),
     }
+    figures["cost"] = cost_figure(table.groups, about, colour)
     if table.gains:
         figures["gain"] = gain_figure(table.gains, about, colour)
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +83,7 @@ def curves_figure(groups: Sequence[Group], about: str, colour: Mapping[str, str]
     figure, panels = new_figure("Accuracy over rounds", about, over, panels=2, sharey=True)
     for axes, column, title in zip(panels, ("mean", "worst10"), ("mean", "worst tenth"), strict=True):
         for each in groups:
-            repeats = pd.concat([run.curve[column] for run in each.runs], axis=1, join="inner")
+            repeats = repeated(each, column)
             x, low, high = repeats.index.to_numpy(), repeats.min(axis=1), repeats.max(axis=1)
             axes.fill_between(x, low, high, color=colour[each.label], alpha=0.15, linewidth=0)
             draw(axes, x, repeats.mean(axis=1), each.label, colour[each.label])
@@ -92,6 +94,37 @@ def curves_figure(groups: Sequence[Group], about: str, colour: Mapping[str, str]
     for axes in panels:
         name_ends(axes)
     return figure
+
+
+@matplotlib.rc_context(STYLE)
+def cost_figure(groups: Sequence[Group], about: str, colour: Mapping[str, str]) -> Figure:
+    """Mean accuracy against what had been spent by then: bytes, seconds, simulated seconds where told."""
+    keys = costs(groups)
+    figure, panels = new_figure(
+        "Cost against accuracy", about, f"{JUDGED}; mean over repeats", len(groups), len(keys), True
+    )
+    for axes, key in zip(panels, keys, strict=True):
+        for each in groups:
+            x, y = (repeated(each, column).mean(axis=1) for column in (key, "mean"))
+            drawn = draw(axes, x, y, each.label, colour[each.label])
+            if axes is panels[0]:
+                drawn.set_label(each.label)
+        axes.set_xlabel(COSTS[key], fontsize=10)
+        axes.set_xlim(left=0)
+    panels[0].set_ylabel("mean accuracy of clients")
+    figure.legend(loc="outside lower left")
+    return figure
+
+
+def costs(groups: Sequence[Group]) -> list[str]:
+    """The costs that every run has told."""
+    curves = [run.curve for each in groups for run in each.runs]
+    return [key for key in COSTS if all(curve[key].notna().any() for curve in curves)]
+
+
+def repeated(each: Group, column: str) -> pd.DataFrame:
+    """A column of the curve by round, one of each repeat, over the rounds they have in common."""
+    return pd.concat([run.curve[column] for run in each.runs], axis=1, join="inner")
 
 
 @matplotlib.rc_context(STYLE)

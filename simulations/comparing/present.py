@@ -27,6 +27,7 @@ class Markup(NamedTuple):
 
 MARKDOWN = Markup("**{}**", " ({}, {})")
 LATEX = Markup(r"\textbf{{{}}}", r" {{\scriptsize ({}, {})}}")
+HTML = Markup("<b>{}</b>", " <small>({}, {})</small>")
 TERMINAL = Markup("[bold]{}[/bold]", "\n[dim]({}, {})[/dim]")
 
 
@@ -76,7 +77,7 @@ def markdown(table: Table, told: Sequence[str]) -> str:
     blocks = []
     for title, columns in table.columns().items():
         lines = [["", *(column.heading for column in columns)], ["---"] + ["---:"] * len(columns)]
-        lines += _rows(table, columns, MARKDOWN)
+        lines += lines_of(table, columns, MARKDOWN)
         blocks.append(f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     return "\n\n".join([*blocks, "\n".join(f"* {note}" for note in told)]) + "\n"
 
@@ -86,7 +87,7 @@ def latex(table: Table, told: Sequence[str]) -> str:
     lines = [f"% {note}" for note in told]
     for title, columns in table.columns().items():
         head = _line(["", *(column.heading for column in columns)])
-        rows = [_line(row) for row in _rows(table, columns, LATEX)]
+        rows = [_line(row) for row in lines_of(table, columns, LATEX)]
         begin = rf"\begin{{tabular}}{{l{'r' * len(columns)}}}"
         lines += [
             f"% {title}",
@@ -111,12 +112,13 @@ def show(table: Table) -> None:
         printed.add_column("")
         for column in columns:
             printed.add_column(column.heading, justify="right")
-        for row in _rows(table, columns, TERMINAL):
+        for row in lines_of(table, columns, TERMINAL):
             printed.add_row(*row)
         Console().print(printed)
 
 
-def _rows(table: Table, columns: Sequence[Column], markup: Markup) -> list[list[str]]:
+def lines_of(table: Table, columns: Sequence[Column], markup: Markup) -> list[list[str]]:
+    """A line a group: its label, then its figures."""
     return [
         [label, *(_figure(row.get(column.key), column, markup) for column in columns)]
         for label, row in table.cells.items()

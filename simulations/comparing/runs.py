@@ -20,6 +20,12 @@ from simulations.rundir import CONFIG, load_config, standing
 MIX = "mix_accuracy"
 """The column with a client's accuracy under its label mix, on the test rows of synthetic partitions."""
 
+COSTS = {
+    "bytes": "bytes sent so far, both ways",
+    "seconds": "seconds so far, on the machine of the run",
+    "simulated_seconds": "simulated seconds so far",
+}
+
 Which = Literal["last", "best"]
 """The round a run is judged by: its last evaluated one, or the one with the best mean on validation."""
 
@@ -30,7 +36,7 @@ class Run:
 
     round: the round judged
     clients: by client number: accuracy and num_examples of the own test split, mix_accuracy where measured
-    curve: by evaluated round: mean and worst10 over clients
+    curve: by evaluated round: mean and worst10 over clients, and what it had cost up to then, in all `COSTS`
     bytes, seconds: of the whole run
     """
 
@@ -121,15 +127,26 @@ def load_run(folder: Path, which: Which = "last") -> Run:
     clients = clients.reindex(columns=["accuracy", "num_examples", MIX]).astype(float)
     accuracy = tests.groupby("round")["accuracy"]
     rounds = pd.read_csv(folder / "rounds.csv")
+    curve = pd.DataFrame({"mean": accuracy.mean(), "worst10": accuracy.agg(worst)})
     return Run(
         folder,
         config,
         judged,
         clients,
-        pd.DataFrame({"mean": accuracy.mean(), "worst10": accuracy.agg(worst)}),
+        curve.join(_spent(rounds)),
         bytes=float(rounds[["bytes_up", "bytes_down"]].sum().sum()),
         seconds=float(rounds["seconds"].sum()),
     )
+
+
+def _spent(rounds: pd.DataFrame) -> pd.DataFrame:
+    """What was spent up to the end of each round; NaN where no clock was simulated."""
+    spent = {
+        "bytes": rounds["bytes_up"] + rounds["bytes_down"],
+        "seconds": rounds["seconds"],
+        "simulated_seconds": rounds.get("simulated_seconds", pd.Series(float("nan"), rounds.index)),
+    }
+    return pd.DataFrame(spent).astype(float).cumsum().set_axis(rounds["round"])
 
 
 def _round(tests: pd.DataFrame, validation: pd.DataFrame, which: Which) -> int:

@@ -3,7 +3,8 @@
 Whoever is free gets the next cohort; where they are short, one more to go on with while results travel.
 A cohort whose worker dies or passes the deadline runs again; if that happens twice it is split into its
 clients, and a client that does it once more is given up. A single client is given up at its third death or
-second deadline.
+second deadline. (Clients that are trained together are split at the fifth fault only: alone their numbers
+would round differently.)
 """
 
 import logging
@@ -42,16 +43,23 @@ class Dispatcher:
     """One batch of cohorts over a pool.
 
     `common`: a number for the batch and the arrays its messages share (or their reference); (0, None) where
-    there are none. `deadline`: seconds a client may take; None: for ever.
+    there are none. `deadline`: seconds a client may take; None: for ever. `split_at`: faults after which a
+    cohort is split.
     """
 
     def __init__(
-        self, pool: Pool, cohorts: Iterable[Cohort], common: tuple[int, Any], deadline: float | None
+        self,
+        pool: Pool,
+        cohorts: Iterable[Cohort],
+        common: tuple[int, Any],
+        deadline: float | None,
+        split_at: int = 2,
     ) -> None:
         self.pool = pool
         self.pending = deque(cohorts)
         self.batch, self.shared = common
         self.deadline = deadline
+        self.split_at = split_at
         self.retries = 0
         self._failed_starts = 0
 
@@ -162,7 +170,8 @@ class Dispatcher:
             return
         self.retries += 1
         log.warning("clients %s run again: %s", cohort.clients, reason)
-        parts = [Cohort([job], last - 1) for job in cohort.jobs] if cohort.faults >= 2 else [cohort]
+        split = cohort.faults >= self.split_at
+        parts = [Cohort([job], last - 1) for job in cohort.jobs] if split else [cohort]
         self.pending.extendleft(reversed(parts))
 
     def _give_up(self, cohort: Cohort, reason: str, done: Callable[[Result], None]) -> None:

@@ -15,6 +15,7 @@ from simulations.engine.pool import Pool
 from simulations.engine.ray_runtime import INLINE_BYTES
 from simulations.engine.runner import Job, Program, Result
 
+SPLIT_TOGETHER = 5  # faults of a cohort that is trained together, until it is split into its clients
 BATCHES = itertools.count(1)
 DRIVER_BYTES = 1 << 29  # how much the driver itself keeps of client states
 
@@ -22,8 +23,8 @@ DRIVER_BYTES = 1 << 29  # how much the driver itself keeps of client states
 class RayGrid(SimulationGrid):
     """Clients on the workers of a pool.
 
-    `deadline`: seconds a client may take before its worker is replaced. `cohort_size`: clients a Ray call; by
-    default a function of how many are asked. `cost(client)`: an estimate of its work; the longest go first.
+    `deadline`: seconds a client may take before its worker is replaced. `cost(client)`: an estimate of its
+    work; the longest go first.
     """
 
     def __init__(
@@ -31,16 +32,13 @@ class RayGrid(SimulationGrid):
         program: Program,
         pool: Pool,
         deadline: float | None = None,
-        cohort_size: int | None = None,
         cost: Callable[[int], float] | None = None,
         run_id: int = RUN_ID,
     ) -> None:
         super().__init__(program, run_id)
         if deadline is not None and deadline <= 0:
             raise ConfigError(f"engine.deadline={deadline} must be a positive number of seconds, or null")
-        if cohort_size is not None and cohort_size < 1:
-            raise ConfigError(f"engine.cohort_size={cohort_size} must be at least 1, or null")
-        self.pool, self.deadline, self.cohort_size, self.cost = pool, deadline, cohort_size, cost
+        self.pool, self.deadline, self.cost = pool, deadline, cost
         pool.load(program)
 
     def _execute(
@@ -53,11 +51,11 @@ class RayGrid(SimulationGrid):
             if shared
             else (0, None)
         )
-        return Dispatcher(self.pool, self._cohorts(jobs), common, self.deadline).run(timeout, done)
+        split_at = SPLIT_TOGETHER if self.program.together else 2
+        return Dispatcher(self.pool, self._cohorts(jobs), common, self.deadline, split_at).run(timeout, done)
 
     def _cohorts(self, jobs: list[Job]) -> list[Cohort]:
-        size = self.cohort_size or default_cohort_size(len(jobs))
-        cohorts = [Cohort(jobs[start : start + size]) for start in range(0, len(jobs), size)]
+        cohorts = [Cohort(part) for part in self.program.cohorts(jobs)]
         if (cost := self.cost) is not None:
             cohorts.sort(key=lambda cohort: -sum(cost(job.client) for job in cohort.jobs))
         return cohorts
@@ -72,8 +70,3 @@ class RayGrid(SimulationGrid):
 
     def _fetch(self, kept: list[Any]) -> list[Packed]:
         return [state if isinstance(state, Packed) else ray.get(state) for state in kept]
-
-
-def default_cohort_size(clients: int) -> int:
-    """One client a call for a few clients, so that no worker waits; at most 64 calls for many."""
-    return max(1, -(-clients // 64))

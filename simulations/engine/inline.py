@@ -27,9 +27,9 @@ class InlineGrid(SimulationGrid):
         self, jobs: list[Job], shared: list[LazyArray], timeout: float | None, done: Callable[[Result], None]
     ) -> int:
         with torch_threads(self.threads):
-            for job in jobs:
-                result = self.runner.run(job, shared)
-                done(result._replace(replies=tuple(envelope.frozen() for envelope in result.replies)))
+            for cohort in self.program.cohorts(jobs):
+                for result in self.runner.run_all(cohort, shared):
+                    done(result._replace(replies=tuple(envelope.frozen() for envelope in result.replies)))
         return 0
 
 

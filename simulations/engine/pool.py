@@ -36,12 +36,12 @@ class Worker:
         self.batch = (batch, shared)
 
     def run(self, batch: int, jobs: list[Job], *states: Any) -> list[Result]:
-        """One client after another; a state from the object store is given by its place in `states`."""
+        """A cohort's jobs; a state from the object store is given by its place in `states`."""
         received, shared = self.batch
         if batch not in (0, received):
             raise RuntimeError(f"the arrays of batch {batch} did not arrive")
         ready = (job._replace(state=states[job.state]) if isinstance(job.state, int) else job for job in jobs)
-        return [self.runner.run(job, shared) for job in ready]
+        return self.runner.run_all(list(ready), shared)
 
 
 @dataclass

@@ -41,7 +41,8 @@ def start_pool(
 
     def boot() -> None:
         try:
-            from simulations.engine.pool import Pool  # imports Ray, which takes a second of its own
+            start_ray(address)  # its daemons start while this process imports the rest
+            from simulations.engine.pool import Pool
 
             future.set_result(Pool(workers, threads_per_worker, address, gpus_per_worker))
         except BaseException as error:

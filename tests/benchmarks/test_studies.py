@@ -28,8 +28,8 @@ TINY = Study(
 
 def start(out: Path) -> subprocess.Popen[bytes]:
     words = (
-        "from pathlib import Path; from benchmarks.studies import run; "
-        f"from tests.benchmarks.test_studies import TINY; run(TINY, Path({str(out)!r}))"
+        "from pathlib import Path; from tests.benchmarks.test_studies import TINY; "
+        f"TINY.play(Path({str(out)!r}))"
     )
     return subprocess.Popen([sys.executable, "-c", words], start_new_session=True)
 
@@ -63,6 +63,6 @@ def test_killed_and_started_again_it_ends_in_the_same_table(
     ]
     assert chosen[0] == chosen[1]
     monkeypatch.setattr(studies, "DOCS", tmp_path)
-    page = studies.section(TINY, tmp_path / "whole", "page")
+    page = TINY.section(tmp_path / "whole", "page")
     assert "fedkd tune experiment=baselines_fashion method=local,fedavg data.max_samples=400" in page
     assert page.count("| fedavg |") == 1 and (tmp_path / "figures" / "page_tiny_tradeoff.png").exists()

@@ -8,6 +8,7 @@ import yaml
 
 from simulations.cli import main
 from simulations.config import CONF, choices_of, group_names, resolve
+from simulations.programs import DISTILL, RUN
 from simulations.tree import UNSET, complete
 
 FILES = [(g, n) for g in dict.fromkeys(group_names().values()) if g != "experiment" for n in choices_of(g)]
@@ -28,7 +29,8 @@ def test_the_defaults_resolve() -> None:
 
 @pytest.mark.parametrize("name", choices_of("experiment"))
 def test_every_experiment_resolves(name: str) -> None:
-    assert resolve([f"experiment={name}"])["choices"]["experiment"] == name
+    program = DISTILL if name.startswith("distill/") else RUN
+    assert resolve([f"experiment={name}"], program)["choices"]["experiment"] == name
 
 
 def test_partition_shows_and_writes_who_holds_what(

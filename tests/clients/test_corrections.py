@@ -153,7 +153,7 @@ def test_moon_draws_features_to_the_received_model_and_away_from_the_previous(be
     reply = local.work(Moon(strength=2.0), received, joined(previous=previous))
     close(reply.trained, step(received, slope(loss, received)))
     assert local.same(part(reply.state, "previous"), reply.trained)
-    assert local.trainer.first_loss == pytest.approx(float(ce(local)(received)))
+    assert local.trainer.progress.first_loss == pytest.approx(float(ce(local)(received)))
 
 
 def test_moon_of_strength_zero_or_without_a_previous_model_is_fedavg_bit_for_bit(bench: Make) -> None:

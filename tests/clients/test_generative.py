@@ -90,7 +90,7 @@ def test_one_guided_step_by_hand_and_the_reported_loss_is_the_cross_entropy(benc
     loss = hard + 2.0 * towards + 0.5 * (10 / 5) * drawn
     for name, slope in zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True):
         torch.testing.assert_close(reply.upload[ARRAYS][name], local.initial[name] - 0.1 * slope)
-    assert local.trainer.first_loss == pytest.approx(hard.item())
+    assert local.trainer.progress.first_loss == pytest.approx(hard.item())
     assert reply.upload[LABEL_COUNTS]["counts"].tolist() == [2, 3]
 
 

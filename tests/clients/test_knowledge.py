@@ -47,7 +47,7 @@ def test_fd_learns_from_the_mean_logits_of_the_class(bench: Make) -> None:
     torch.testing.assert_close(sent["table"], class_means(logits(reply.trained, local.x), local.y))
     assert sent["counts"].tolist() == COUNTS and reply.upload.keys() == {"class_logits"}
     assert local.same(reply.state, reply.trained)
-    assert local.trainer.first_loss == pytest.approx(float(ce(local)(local.initial)))
+    assert local.trainer.progress.first_loss == pytest.approx(float(ce(local)(local.initial)))
 
 
 def test_fedproto_draws_features_to_the_prototype_of_the_class(bench: Make) -> None:

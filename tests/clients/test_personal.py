@@ -109,7 +109,7 @@ def test_apfl_trains_the_private_model_through_the_mixture(bench: Make) -> None:
     close(part(reply.state, "private"), private)
     torch.testing.assert_close(reply.state["alpha"], alpha - LR * inner)
     close(reply.trained, mix(private, shared, alpha - LR * inner))
-    assert local.trainer.first_loss == pytest.approx(float(ce(local)(local.initial)))
+    assert local.trainer.progress.first_loss == pytest.approx(float(ce(local)(local.initial)))
 
 
 def test_apfl_at_its_ends_is_local_training_and_the_global_model(bench: Make) -> None:
@@ -174,7 +174,7 @@ def test_perfedavg_steps_along_the_loss_after_adaptation(bench: Make, second_ord
     reply = local.work(PerFedAvg(adapt_lr=0.5, second_order=second_order))
     close(reply.trained, step(local.initial, gradient))
     expected = F.cross_entropy(logits(local.initial, local.x[first]), local.y[first])
-    assert local.trainer.first_loss == pytest.approx(float(expected))
+    assert local.trainer.progress.first_loss == pytest.approx(float(expected))
 
 
 def test_perfedavg_is_used_after_plain_steps_and_serves_single_samples(bench: Make) -> None:
@@ -202,7 +202,7 @@ def test_fedrod_balances_the_generic_model_and_trains_a_head_on_top(bench: Make)
     close(reply.upload["arrays"], step(generic, balanced))
     close(part(reply.state, "head"), step(head, own))
     assert reply.state.keys() == {f"head.{W2}", f"head.{B2}"}
-    assert local.trainer.first_loss == pytest.approx(float(F.cross_entropy(below, local.y)))
+    assert local.trainer.progress.first_loss == pytest.approx(float(F.cross_entropy(below, local.y)))
 
 
 def test_fedrod_uses_the_sum_of_both_heads(bench: Make) -> None:

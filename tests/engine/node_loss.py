@@ -29,7 +29,8 @@ def main() -> None:
 def lose_a_node(cluster: Cluster) -> None:
     """Four rounds; the second node goes after two of them."""
     node = cluster.add_node(num_cpus=1)
-    pool = Pool(address=cluster.address)
+    os.environ["RAY_ADDRESS"] = cluster.address  # what `auto` looks for first
+    pool = Pool(address="auto")
     assert len(pool.slots) == 2
     arrays = {"offset": np.array([100.0])}
     program = Program("tests.engine.apps:app", 5, "tests.engine.apps:setup", arrays=arrays)

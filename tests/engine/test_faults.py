@@ -1,9 +1,11 @@
 """Workers that die or hang: the same replies, and no state advanced twice or lost."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import ray
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
@@ -33,7 +35,7 @@ def test_workers_killed_between_rounds_are_replaced(pool: Pool, program: Program
 
 
 def test_client_that_always_kills_is_given_up_alone(pool: Pool, program: Program, tmp_path: Path) -> None:
-    grid = RayGrid(program, pool, cohort_size=5)
+    grid = RayGrid(replace(program, cohort=5), pool)
     replies = fault(grid, tmp_path, "kill", client=3, times=9)
     assert calls(replies) == [1, 1, 1, None, 1]
     assert "client 3: its worker was lost" in (replies[3].error.reason or "")
@@ -62,15 +64,16 @@ def test_timeout_returns_what_is_there(pool: Pool, program: Program, tmp_path: P
 
 def test_one_worker_equals_two(pool: Pool, program: Program) -> None:
     single = Pool(workers=1)
-    grids = [RayGrid(program, pool), RayGrid(program, single, cohort_size=2)]
+    grids = [RayGrid(program, pool), RayGrid(replace(program, cohort=2), single)]
     replies = [ask(grid, "train") and ask(grid, "train", [3, 1]) for grid in grids]
     single.close()
     assert [r.content["arrays"] for r in replies[0]] == [r.content["arrays"] for r in replies[1]]
     assert calls(replies[0]) == calls(replies[1]) == [2, 2]
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_over_rounds(pool: Pool, program: Program) -> None:
-    """All records are 2 MB: after twelve rounds the object store holds what it held after two."""
+    """All records are 2 MB: after two hundred rounds the object store holds what it held after two."""
     grid = RayGrid(program, pool)
 
     def rounds(number: int) -> None:
@@ -81,7 +84,7 @@ def test_memory_stays_flat_over_rounds(pool: Pool, program: Program) -> None:
 
     rounds(2)
     before = _stored_bytes()
-    rounds(10)
+    rounds(198)
     assert 10e6 < _stored_bytes() < before + 3e6
 
 

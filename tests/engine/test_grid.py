@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,11 @@ from flwr.serverapp.strategy import FedAvg
 
 from fedkd.errors import ConfigError
 from simulations.engine.base import SimulationGrid
-from simulations.engine.grid import RayGrid, default_cohort_size
+from simulations.engine.grid import RayGrid
 from simulations.engine.inline import InlineGrid
 from simulations.engine.pool import Pool
 from simulations.engine.ray_runtime import probed, start_pool
-from simulations.engine.runner import ClientError, Program
+from simulations.engine.runner import ClientError, Job, Program
 from tests.engine.common import ask, calls, content, first_values
 
 MakeGrid = Callable[[Program], SimulationGrid]
@@ -142,7 +143,7 @@ def test_engines_cohorts_and_order_of_work_give_equal_replies(pool: Pool, progra
     grids = [
         InlineGrid(program),
         RayGrid(program, pool),
-        RayGrid(program, pool, cohort_size=4),
+        RayGrid(replace(program, cohort=4), pool),
         RayGrid(program, pool, cost=lambda client: client),
     ]
     seen = []
@@ -157,7 +158,15 @@ def test_longest_clients_go_first(pool: Pool, program: Program) -> None:
     grid = RayGrid(program, pool, cost=lambda client: [3, 9, 1, 7, 5][client])
     jobs = [cohort.jobs[0].client for cohort in grid._cohorts(grid._jobs({k: [] for k in range(5)}, {}))]
     assert jobs == [1, 3, 4, 0, 2]
-    assert [default_cohort_size(n) for n in (1, 64, 65, 1000)] == [1, 1, 2, 16]
+
+
+def test_cohorts_are_a_function_of_how_many_are_asked(program: Program) -> None:
+    jobs = [Job(client, (), None) for client in range(130)]
+    assert [len(program.cohorts(jobs[:n])[0]) for n in (1, 64, 65, 130)] == [1, 1, 2, 3]
+    assert [[job.client for job in part] for part in replace(program, cohort=4).cohorts(jobs[:6])] == [
+        [0, 1, 2, 3],
+        [4, 5],
+    ]
 
 
 def test_large_states_live_in_the_object_store_by_copy(pool: Pool, program: Program) -> None:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from fedkd.errors import ConfigError
 from fedkd.objectives.base import Shapes, make_parts
+from fedkd.objectives.dett import DeTT
 from fedkd.objectives.logits import CE
 from fedkd.objectives.signals import EMBEDDING, Signals
 from fedkd.robust.class_methods import (
@@ -22,7 +23,6 @@ from fedkd.robust.class_methods import (
     PriorShift,
 )
 from fedkd.robust.prior_shift import prior_shift, worst_in_ball
-from fedkd.robust.transplant import DeTT
 from fedkd.robust.worst_class import class_risks
 
 PRIOR = np.array([0.6, 0.3, 0.1])

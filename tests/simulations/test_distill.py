@@ -131,6 +131,10 @@ REFUSALS = {
     "student.validation=mine": "student.validation=mine: onehot or teacher is needed",
     "student.rounds=0": "student.rounds=0: a whole number from 1 is needed",
     "clients=5": "unknown key 'clients'",
+    "student.labelled=0": "student.labelled=0: a fraction in (0, 1] is needed",
+    "student.labelled=0.1 objective=pld": "objective=pld reads the label of every sample",
+    "student.keep=0.5": "student.keep selects among proxy samples: proxy=NAME is needed with it",
+    "proxy=fashion_mnist": "proxy=fashion_mnist has samples that",
     "student.modl=mlp": "unknown key 'student.modl'; did you mean 'model'?",
     "student.model=mpl": "unknown student.model 'mpl'; did you mean 'mlp'?",
     "student.method=null": "unknown student.method 'null'",
@@ -145,6 +149,19 @@ def test_mistakes_are_told_in_one_sentence(
     told = capsys.readouterr()
     assert REFUSALS[line] in told.err and told.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_plays_all_combinations_with_one_teacher_and_compares_them(tmp_path: Path) -> None:
+    quick = (*TINY, "teacher.rounds=1", "student.rounds=1")
+    teacher = tmp_path / "teacher"
+    assert main(["distill", *quick, "seed=1", f"out={teacher}"]) == 0
+    words = [*quick, "objective=kd,dho", "student.labelled=0.2,1.0", "seed=1", "sweep.parallel=1"]
+    assert main(["distill", "-m", *words, f"teacher.from={teacher}", f"out={tmp_path / 'sweep'}"]) == 0
+    folders = [file.parent for file in (tmp_path / "sweep").glob("*/summary.json")]
+    found = [json.loads((folder / "summary.json").read_text()) for folder in folders]
+    assert len(found) == 4 and len({each["teacher_mean"] for each in found}) == 1
+    assert len({each["train_loss"] for each in found}) == 3  # kd reads no labels, few or many
+    assert (tmp_path / "sweep" / "compare.md").exists()
 
 
 @pytest.mark.parametrize("method", choices_of("class_method"))

@@ -19,6 +19,7 @@ from fedkd.objectives.lelp import LELP
 from fedkd.objectives.logits import CE, KD
 from fedkd.objectives.mst import MST
 from fedkd.objectives.nd import ND
+from fedkd.objectives.seats import terms
 from fedkd.objectives.taid import TAID
 from fedkd.objectives.tgeo import TGeo
 from fedkd.robust.class_methods import (
@@ -30,7 +31,7 @@ from fedkd.robust.class_methods import (
     PostShift,
 )
 from fedkd.training.distill import Distillation
-from fedkd.training.learner import Learner, follow_validation, terms
+from fedkd.training.learner import Learner, follow_validation
 from fedkd.training.program import Batch, Params
 from fedkd.training.settings import LocalSettings
 

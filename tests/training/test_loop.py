@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from fedkd.data.samples import ClientData, Samples
 from fedkd.errors import ConfigError
 from fedkd.models.mlp import mlp
+from fedkd.training.batches import slices
 from fedkd.training.loop import DivergedError, Trainer
 from fedkd.training.program import Batch, ClientProgram, Params, Phase, Task, proximal
 from fedkd.training.settings import LocalSettings
@@ -68,6 +69,20 @@ def test_steps_count_batches_and_the_last_batch_is_kept() -> None:
     sizes.clear()
     run(trainer, task, Phase(start, spy, steps=4))
     assert sizes == [2, 2, 1, 2]
+
+
+def test_batch_normalisation_never_meets_a_single_sample() -> None:
+    assert slices(5, 2) == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    assert slices(5, 2, pairs=True) == [slice(0, 2), slice(2, 5)] and slices(6, 2, pairs=True) == slices(6, 2)
+    assert slices(1, 2) == [slice(0, 1)] and slices(1, 2, pairs=True) == slices(0, 2) == []
+    network = mlp((2,), 2, hidden=(3,), norm="batch")
+    start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    trainer = Trainer(network, LocalSettings(batch_size=2, epochs=3))
+    task = trainer.task(client(), start, start, seed=7, server_round=2)
+    assert run(trainer, task, Phase(start, ce))["blocks.0.2.num_batches_tracked"] == 6
+    assert trainer.progress.samples == 15
+    alone = trainer.task(client(X[:1], Y[:1]), start, start, seed=7, server_round=2)
+    assert same(run(trainer, alone, Phase(start, ce)), start)
 
 
 def test_a_start_is_left_untouched_and_nothing_is_remembered() -> None:
@@ -131,7 +146,7 @@ def test_the_default_program_trains_what_it_received_and_reports_the_first_loss(
     reply = trainer.drive(ClientProgram().work(task, {}), task)
     assert same(reply.upload["arrays"], trainer.train(Phase(start, ce), task, task.rng("batches")))
     logits = trainer.predict(start, X)
-    assert trainer.first_loss == pytest.approx(float(F.cross_entropy(logits, Y)), rel=1e-6)
+    assert trainer.progress.first_loss == pytest.approx(float(F.cross_entropy(logits, Y)), rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -52,26 +52,26 @@ def assert_equal(got: Params, want: Params) -> None:
 def test_a_snapshot_is_the_model_that_fewer_steps_would_give(moment: int) -> None:
     trainer, task = setup()
     short = trainer.drive(whole(task, steps=moment), task)
-    assert trainer.snapshots == []
+    assert trainer.progress.snapshots == []
     trainer, task = setup(**{"snapshot-step": moment})
     trained = trainer.drive(whole(task), task)
-    assert_equal(trainer.snapshot_of(trained), short)
+    assert_equal(trainer.progress.snapshot_of(trained), short)
     part = {name: tensor for name, tensor in trained.items() if name.startswith(BODY)}
-    assert_equal(trainer.snapshot_of(part), {name: short[name] for name in part})
+    assert_equal(trainer.progress.snapshot_of(part), {name: short[name] for name in part})
 
 
 def test_the_snapshot_is_of_the_phase_that_trained_what_is_sent() -> None:
     trainer, task = setup(**{"snapshot-step": 2})
     _, second = trainer.drive(split(task), task)
-    (_, head), (_, body) = trainer.snapshots
+    (_, head), (_, body) = trainer.progress.snapshots
     sent = {name: tensor for name, tensor in second.items() if name.startswith(BODY)}
-    assert_equal(trainer.snapshot_of(sent), {name: body[name] for name in sent})
+    assert_equal(trainer.progress.snapshot_of(sent), {name: body[name] for name in sent})
     sent = {name: tensor for name, tensor in second.items() if name.startswith(HEAD)}
-    assert_equal(trainer.snapshot_of(sent), {name: head[name] for name in sent})
+    assert_equal(trainer.progress.snapshot_of(sent), {name: head[name] for name in sent})
 
 
 def test_what_was_not_trained_has_no_snapshot() -> None:
     trainer, task = setup(**{"snapshot-step": 2})
     trained = trainer.drive(whole(task), task)
     with pytest.raises(ConfigError, match="does not send the model it trained"):
-        trainer.snapshot_of({name: tensor + 1 for name, tensor in trained.items()})
+        trainer.progress.snapshot_of({name: tensor + 1 for name, tensor in trained.items()})

@@ -1,0 +1,150 @@
+"""Speed against others, all in one run, in turns: `docs/results/speed.md`.
+
+python -m benchmarks.speed            all tables
+python -m benchmarks.speed --quick    the MLP alone; the last line is `bare R stock S`
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from benchmarks.speed.contest import ROOT, alternate, machine, ratio, start, versions
+from benchmarks.speed.start_up import until_round_one
+from benchmarks.speed.workloads import NAMES
+
+OURS, BARE, STOCK = "fedkd", "bare PyTorch, a process a core", "Flower's simulation"
+ROWS = {
+    BARE: ["bare"],
+    STOCK: ["stock"],
+    "BlazeFL, a thread a core": ["blaze"],
+    "DataLoader loop": ["loader"],
+    OURS: ["ours"],
+    "fedkd, precision=bf16": ["ours", "precision=bf16"],
+    "fedkd, engine.vectorise=true": ["ours", "engine.vectorise=true", "engine.cohort_size=5"],
+}
+REPEATS = {"mlp": 15, "small_cnn": 9, "cnn": 5}
+TITLES = {"mlp": "MLP, 159 k parameters", "small_cnn": "Small CNN, 62 k", "cnn": "FedAvg's CNN, 1.66 M"}
+MESSAGES = [(10_000, 10), (10_000, 100), (10_000, 1000), (1_000_000, 10), (1_000_000, 100), (10_000_000, 10)]
+POPULATIONS = (100, 10_000, 1_000_000)
+
+
+def rounds_table(workload: str) -> str:
+    """Whole rounds of one workload."""
+    commands = {name: [words[0], workload, *words[1:]] for name, words in ROWS.items()}
+    times = alternate(commands, REPEATS[workload])
+    lines = [
+        f"### {TITLES[workload]}",
+        "",
+        "| | seconds a round | lowest to highest | fedkd's speed over it |",
+    ]
+    lines.append("|---|---|---|---|")
+    for name in ROWS:
+        if name in times:
+            found = times[name]
+            spread = f"{min(found):.3f} to {max(found):.3f}"
+            lines.append(f"| {name} | {median(found):.3f} | {spread} | {ratio(found, times[OURS]):.2f} |")
+        else:
+            lines.append(f"| {name} | not installed | | |")
+    return "\n".join(lines)
+
+
+def messages_table() -> str:
+    """What the engine costs a message."""
+    lines = [
+        "| parameters | clients | Flower, ms a message | fedkd, the same app | fedkd, its own app | ratio |",
+        "|---|---|---|---|---|---|",
+    ]
+    for parameters, clients in MESSAGES:
+        size = [str(parameters), str(clients)]
+        commands = {"stock": ["stock.messages", *size], "same": ["ours.messages", *size, "stock"]}
+        times = alternate(commands | {"own": ["ours.messages", *size]}, 5)
+        found = [f"{median(times[name]) / clients * 1e3:.2f}" for name in ("stock", "same", "own")]
+        gain = ratio(times["stock"], times["own"])
+        lines.append(f"| {parameters:,} | {clients:,} | {' | '.join(found)} | {gain:.1f} |")
+    return "\n".join(lines)
+
+
+def population_table() -> str:
+    """Rounds of a hundred clients out of ever more."""
+    running = start({str(size): ["ours.population", str(size)] for size in POPULATIONS})
+    times: dict[str, list[float]] = {name: [] for name in running}
+    for repeat in range(12):
+        for name, competitor in running.items():
+            seconds = competitor.round()
+            if repeat >= 2:
+                times[name].append(seconds)
+    memory = {name: float(competitor.stop().split()[-1]) for name, competitor in running.items()}
+    least = str(POPULATIONS[0])
+    lines = [
+        "| clients | seconds a round | times the smallest | MB more than the smallest |",
+        "|---|---|---|---|",
+    ]
+    for name, found in times.items():
+        cost, more = 1 / ratio(times[least], found), memory[name] - memory[least]
+        lines.append(f"| {int(name):,} | {median(found):.3f} | {cost:.2f} | {more:.0f} |")
+    return "\n".join(lines)
+
+
+def start_table(repeats: int = 5) -> str:
+    """From the command to the end of round 1."""
+    times: dict[str, list[float]] = {STOCK: [], OURS: []}
+    for _ in range(repeats):
+        for name in times:
+            times[name].append(until_round_one(name == STOCK))
+    lines = ["| | seconds | lowest to highest | share of Flower's |", "|---|---|---|---|"]
+    for name, found in times.items():
+        spread = f"{min(found):.1f} to {max(found):.1f}"
+        share = 1 / ratio(times[STOCK], found)
+        lines.append(f"| {name} | {median(found):.1f} | {spread} | {share:.2f} |")
+    return "\n".join(lines)
+
+
+def write(parts: Mapping[str, Sequence[str]], began: float) -> None:
+    """The page."""
+    minutes = (time.perf_counter() - began) / 60
+    head = f"""# Speed
+
+Written by `make bench`, which took {minutes:.0f} minutes, on {machine()}: {versions()}.
+
+All rows of a table ran in the same minutes, a round each in turns; ratios are medians over neighbouring
+rounds, so that what else the machine does falls on both sides. Time is wall time of whole rounds; fedkd's
+include recording and a checkpoint each round."""
+    text = "\n\n".join([head, *(f"## {title}\n\n" + "\n\n".join(tables) for title, tables in parts.items())])
+    (ROOT / "docs" / "results" / "speed.md").write_text(text + "\n")
+
+
+def quick() -> None:
+    """The MLP against the bare loop and Flower's simulation."""
+    times = alternate({name: [ROWS[name][0], "mlp"] for name in (BARE, STOCK, OURS)}, repeats=15, warm=2)
+    for name, found in times.items():
+        print(f"{name}: {median(found):.3f} s a round ({min(found):.3f} to {max(found):.3f})")
+    print(f"bare {ratio(times[BARE], times[OURS]):.2f} stock {ratio(times[STOCK], times[OURS]):.2f}")
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="the MLP alone, in three minutes")
+    if parser.parse_args().quick:
+        quick()
+        return
+    began = time.perf_counter()
+    workloads = "Whole rounds: 100 clients of 600 samples, 10 a round, one epoch in batches of 32"
+    parts: dict[str, list[str]] = {}
+    for title, tables in (
+        (workloads, [lambda name=name: rounds_table(name) for name in NAMES]),
+        ("What a message costs, with distinct replies", [messages_table]),
+        ("Populations, 100 clients a round", [population_table]),
+        ("From the command to the end of round 1 of the demo", [start_table]),
+    ):
+        for table in tables:
+            parts.setdefault(title, []).append(table())
+            print(f"{parts[title][-1]}\n", flush=True)
+    write(parts, began)
+    print(f"{(time.perf_counter() - began) / 60:.0f} minutes", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Runs whose pages are looked at: small, real, and with something to show in every section."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulations import sweep
+from simulations.config import resolve
+from simulations.run import run
+
+TINY = ["engine=inline", "clients=6", "rounds=4", "model=mlp", "data.max_samples=500"]
+
+
+@pytest.fixture(scope="session")
+def robust(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the flagship: own models, a generator, a cut that falls, client weights, clients away."""
+    out = tmp_path_factory.mktemp("robust") / "run"
+    words = "method=fedd2s_robust weighting=eg availability=dropout availability.dropout=0.3 model.width=8"
+    fit = "method.strategy.fitting.steps=2 method.strategy.samples=50"
+    clock = "_target_=fedkd.personalization.cuts.Clock", "rate=1"
+    falling = [f"method.strategy.schedule.{word}" for word in clock]
+    config = resolve([*TINY, "model=cnn4", *words.split(), *fit.split(), *falling])
+    run({**config, "out": str(out)}, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep over methods and seeds, with the page that ends it."""
+    out = tmp_path_factory.mktemp("swept") / "all"
+    words = [*TINY, "method=local,fedavg_ft", "seed=1,2", "availability=stragglers", f"out={out}"]
+    assert sweep.carry_out(sweep.plan(words), run) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium that keeps a log of its console and of every request."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    from selenium.webdriver.chrome.service import Service
+
+    places = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    missing = [name for name, place in places.items() if place is None]
+    if missing:
+        pytest.skip(f"no {' and no '.join(missing)} here: Debian's chromium and chromium-driver have them")
+    options = webdriver.ChromeOptions()
+    options.binary_location = places["chromium"]
+    for word in (
+        "headless=new",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-dev-shm-usage",
+        "window-size=1440,1000",
+    ):
+        options.add_argument(f"--{word}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(places["chromedriver"]))
+    yield driver
+    driver.quit()
