@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -43,11 +44,10 @@ def tiny(*overrides: str) -> dict[str, Any]:
 def play(config: dict[str, Any], out: Path, kill_at: int | None = None) -> None:
     """Start the run, or go on with it; die at the `kill_at`-th time that something is put on the disk."""
     torch.set_num_threads(1)
-    session.write_report = lambda out: []  # type: ignore[assignment]
     if kill_at is not None:
         _die_at(kill_at)
     stands = standing(out)
-    with contextlib.redirect_stdout(None):
+    with contextlib.redirect_stdout(None), patch.object(session, "write_report", lambda out: []):
         if stands == "absent":
             run.run(config, out)
         elif stands == "unfinished":

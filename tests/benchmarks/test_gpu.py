@@ -14,8 +14,7 @@ def test_the_page_has_a_row_for_each_network_and_cohort(monkeypatch: pytest.Monk
         line.split(" | ") for line in page.splitlines() if line.startswith("| ") and "network" not in line
     ]
     assert [(row[0], row[2]) for row in table] == [(f"| {name}", k) for name in small for k in ("1", "3")]
-    assert [row[-1] for row in table] == ["together |", "together |", "in turn |", "in turn |"]
-    assert all(float(row[3]) > 0 and float(row[4]) > 0 for row in table)
+    assert all(float(value.rstrip(" |")) > 0 for row in table for value in row[3:])
 
 
 def test_without_a_gpu_nothing_is_written(

@@ -65,4 +65,7 @@ def test_killed_and_started_again_it_ends_in_the_same_table(
     monkeypatch.setattr(studies, "DOCS", tmp_path)
     page = TINY.section(tmp_path / "whole", "page")
     assert "fedkd tune experiment=baselines_fashion method=local,fedavg data.max_samples=400" in page
-    assert page.count("| fedavg |") == 1 and (tmp_path / "figures" / "page_tiny_tradeoff.png").exists()
+    assert (
+        page.count("\n| fedavg | local.lr=") == 1
+        and (tmp_path / "figures" / "page_tiny_tradeoff.png").exists()
+    )

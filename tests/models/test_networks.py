@@ -16,6 +16,7 @@ from fedkd.models.charlm import charlm
 from fedkd.models.cnn import cnn, cnn1d, cnn4
 from fedkd.models.mlp import mlp, tabular
 from fedkd.models.resnet import resnet8, resnet18
+from fedkd.models.vit import vit
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 RESNET18 = [(64, 32, 32)] * 3 + [(128, 16, 16)] * 2 + [(256, 8, 8)] * 2 + [(512, 4, 4)] * 2 + [(10,)]
@@ -30,6 +31,7 @@ SMALL: dict[str, Callable[[], StagedModel]] = {
     "resnet8": lambda: resnet8((3, 8, 8), 3, width=4),
     "resnet18": lambda: resnet18((3, 8, 8), 3, width=4),
     "charlm": lambda: charlm((9,), 5, embedding=2, width=4),
+    "vit": lambda: vit((1, 8, 8), 3, patch=4, width=8, depth=2, heads=2),
 }
 
 
