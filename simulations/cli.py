@@ -30,7 +30,7 @@ commands:
 examples:
   fedkd run                                        a small federated run on the data that comes along
   fedkd run method=fedprox clients=50 rounds=20    another method, more clients
-  fedkd run -m method=local,fedavg seed=1,2,3      six runs, one after another
+  fedkd run -m method=local,fedavg seed=1,2,3      six runs, and a page that compares them
   fedkd partition partition.alpha=0.1              who would hold what, without training
   fedkd list methods                               the methods there are
 
