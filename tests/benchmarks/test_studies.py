@@ -21,7 +21,7 @@ TINY = Study(
     "baselines_fashion",
     ("local", "fedavg"),
     trials=2,
-    seeds="1,2",
+    seeds="1",
     more=("data.max_samples=400", "clients=4", "rounds=2", "evaluate_every=2", "engine=inline"),
 )
 
