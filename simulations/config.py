@@ -18,6 +18,7 @@ import yaml
 
 from fedkd.errors import ConfigError
 from simulations.checks import check_together, check_values, nearest, shown
+from simulations.composing import composed
 from simulations.overrides import Override, parse
 from simulations.programs import RUN, Main
 from simulations.tree import assign, complete, conform, networks, try_out, unknown_key
@@ -164,33 +165,12 @@ def _hydra(chosen: Choices, main: Main) -> tuple[dict[str, Any], Choices]:
     words = [
         f"{_in_hydra(group, folders[group])}={name}" for group, name in chosen.items() if name is not None
     ]
-    raw, found = deepcopy(_composed(CONF, main.file, tuple(words)))
+    raw, found = deepcopy(composed(CONF, main.file, tuple(words)))
     choices: Choices = {group: chosen.get(group, found.get(group)) for group in folders}
     for group, name in choices.items():
         if name is None and "." not in group:  # also where a method's file chose one: null is the user's word
             raw[group] = None
     return {key: value for key, value in raw.items() if key != "experiment"}, choices
-
-
-@lru_cache(maxsize=256)
-def _composed(conf: Path, file: str, words: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str | None]]:
-    """Hydra's part; kept, because the runs of a sweep mostly differ in plain values."""
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
-            composed = compose(file, list(words), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"the configuration cannot be put together: {' '.join(str(error).split())}"
-        ) from error
-    choices = {key.rpartition("@")[2]: name for key, name in composed.hydra.runtime.choices.items()}
-    raw: Any = OmegaConf.to_container(composed, resolve=False)
-    del raw["hydra"]
-    return raw, choices
 
 
 def _in_hydra(group: str, folder: str) -> str:

@@ -128,8 +128,6 @@ class FedD2S(ServerSide, FedAvg):
         """Raise ConfigError where the clients' networks, the first of which is the server's, do not meet."""
         self.choices.check_networks(networks, self.schedule.for_model(networks[0].num_blocks).path)
 
-    # -- to the clients ----------------------------------------------------------------------------------
-
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
@@ -183,8 +181,6 @@ class FedD2S(ServerSide, FedAvg):
         if trains and cut in memory.tables:
             content[SOFT_LABELS] = record_of(memory.tables[cut])
         return content
-
-    # -- from the clients --------------------------------------------------------------------------------
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -244,8 +240,6 @@ class FedD2S(ServerSide, FedAvg):
             ask_heads, self.server.network, cut, uploads, self.learner.temperature
         )
         return union(uploads, everybody), tuple(others)
-
-    # -- checkpoints -------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.memory.state_dict()

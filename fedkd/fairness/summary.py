@@ -50,13 +50,16 @@ def summarise(
         "null_worst10": null_floor(min(pooled, 1.0), counts, seed=seed),
     }
     if class_accuracy is not None and mix is not None:
-        mixed = mix_accuracy(class_accuracy, mix)
-        mixed = mixed[~np.isnan(mixed)]
-        if mixed.size:
-            figures |= {"mix_mean": metrics.mean(mixed), "mix_worst10": metrics.worst(mixed)}
+        figures |= _under_the_mix(class_accuracy, mix)
     if bin_count is not None and bin_confidence is not None and bin_correct is not None:
         figures["ece"] = calibration_error(bin_count, bin_confidence, bin_correct)
     return figures
+
+
+def _under_the_mix(class_accuracy: ArrayLike, mix: ArrayLike) -> dict[str, float]:
+    mixed = mix_accuracy(class_accuracy, mix)
+    mixed = mixed[~np.isnan(mixed)]
+    return {"mix_mean": metrics.mean(mixed), "mix_worst10": metrics.worst(mixed)} if mixed.size else {}
 
 
 def describe(accuracy: ArrayLike) -> dict[str, float | bool]:
