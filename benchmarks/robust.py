@@ -3,7 +3,8 @@
 
 Settings are shared by all rows of a table: the step size is tuned once for local training and for FedAvg, on
 validation, and every weighting runs with FedAvg's; the weightings' own settings are their defaults, or the
-axis of a curve. Sizes are those of the experiment files; `..._full` beside them are for larger machines.
+axis of a curve. The attacks and the teacher x student table are not tuned: every row has the defaults. Sizes
+are those of the experiment files; `..._full` beside them are for larger machines.
 """
 
 import shutil
