@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.one_shot import OneShot
-from benchmarks.studies import Study, main
+from benchmarks.studies import CIFAR10, FASHION, HAR, Study, main
 
 HEAD = """# Data-free methods
 
@@ -57,24 +57,9 @@ def flagship(name: str, title: str, says: str, experiment: str) -> tuple[Study, 
 
 
 STUDIES = (
-    *flagship(
-        "fashion",
-        "Fashion-MNIST extract, 20 clients, Dirichlet 0.1",
-        "The 10,000 images of `fashion_mini`, the 4-convolution CNN of width 8, 15 rounds of an epoch.",
-        "baselines_fashion",
-    ),
-    *flagship(
-        "cifar10",
-        "CIFAR-10 subset, 20 clients, Dirichlet 0.1",
-        "A seeded subset of 6,000 images, the 4-convolution CNN of width 8, 15 rounds of an epoch.",
-        "fedd2s_cifar10",
-    ),
-    *flagship(
-        "har",
-        "human activity recognition, 30 people",
-        "Each person is a client, split by recording; a 1-D CNN, 15 rounds of one local epoch.",
-        "baselines_har",
-    ),
+    *flagship("fashion", *FASHION),
+    *flagship("cifar10", *CIFAR10),
+    *flagship("har", *HAR),
     *(
         OneShot(
             f"dense_{data}",

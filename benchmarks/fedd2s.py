@@ -1,6 +1,6 @@
 """The tables of docs/results/fedd2s.md, from scratch: `make results-fedd2s`."""
 
-from benchmarks.studies import Study, main
+from benchmarks.studies import CIFAR10, FASHION, HAR, Study, main
 
 METHODS = (
     "local",
@@ -22,13 +22,7 @@ model, which doubles its local work; the others spend the same local epochs. Ful
 `experiment=fedd2s_full`.
 """
 STUDIES = (
-    Study(
-        "har",
-        "Human activity recognition, 30 people",
-        "Each person is a client, split by recording; a 1-D CNN, 15 rounds of one local epoch.",
-        "baselines_har",
-        METHODS,
-    ),
+    Study("har", *HAR, METHODS),
     Study(
         "digits",
         "Handwritten digits by writer",
@@ -36,20 +30,8 @@ STUDIES = (
         "fedd2s_digits",
         METHODS,
     ),
-    Study(
-        "fashion",
-        "Fashion-MNIST extract, 20 clients, Dirichlet 0.1",
-        "The 10,000 images of `fashion_mini`, the 4-convolution CNN of width 8, 15 rounds of an epoch.",
-        "baselines_fashion",
-        METHODS,
-    ),
-    Study(
-        "cifar10",
-        "CIFAR-10 subset, 20 clients, Dirichlet 0.1",
-        "A seeded subset of 6,000 images, the 4-convolution CNN of width 8, 15 rounds of an epoch.",
-        "fedd2s_cifar10",
-        METHODS,
-    ),
+    Study("fashion", *FASHION, METHODS),
+    Study("cifar10", *CIFAR10, METHODS),
 )
 
 if __name__ == "__main__":

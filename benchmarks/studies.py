@@ -15,6 +15,22 @@ from pathlib import Path
 import yaml
 
 DOCS = Path(__file__).parents[1] / "docs" / "results"
+FASHION = (
+    "Fashion-MNIST extract, 20 clients, Dirichlet 0.1",
+    "The 10,000 images of `fashion_mini`, the 4-convolution CNN of width 8, 15 rounds of an epoch.",
+    "baselines_fashion",
+)
+HAR = (
+    "Human activity recognition, 30 people",
+    "Each person is a client, split by recording; a 1-D CNN, 15 rounds of one local epoch.",
+    "baselines_har",
+)
+CIFAR10 = (
+    "CIFAR-10 subset, 20 clients, Dirichlet 0.1",
+    "A seeded subset of 6,000 images, the 4-convolution CNN of width 8, 15 rounds of an epoch.",
+    "fedd2s_cifar10",
+)
+"""Settings of several pages: title, says, and experiment of a `Study`."""
 
 
 @dataclass(frozen=True)
