@@ -15,15 +15,13 @@ from strategies.server import in_driver
 TINY = ("model=mlp", "model.hidden=[8]", "clients=3", "data.max_samples=150", "local.steps=2", "rounds=2")
 
 
-def refuse(reason: str) -> None:
-    raise ConfigError(reason)
-
-
-def draw(rng: torch.Generator) -> torch.Tensor:
-    return torch.rand(3, generator=rng)
-
-
 def test_a_task_returns_raises_and_draws_as_the_driver_does() -> None:
+    def refuse(reason: str) -> None:  # inner functions travel by value: a worker need not find this module
+        raise ConfigError(reason)
+
+    def draw(rng: torch.Generator) -> torch.Tensor:
+        return torch.rand(3, generator=rng)
+
     task = executor(resolve(["engine.server=task"])["engine"])
     assert isinstance(task, RayTask) and executor(resolve([])["engine"]) is in_driver
     assert executor(resolve(["engine=inline"])["engine"]) is in_driver
