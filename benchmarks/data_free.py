@@ -34,7 +34,7 @@ class Ablation(Study):
 
     parent: str = ""
 
-    def commands(self, out: Path) -> list[list[str]]:
+    def commands(self, out: Path, page: str) -> list[list[str]]:
         """A sweep over seeds for each variant, and one comparison."""
         common = [f"experiment={self.experiment}", f"method={FLAGSHIP}", *self.more]
         parent = out / self.parent
@@ -42,10 +42,9 @@ class Ablation(Study):
         for name, overrides in WITHOUT.items():
             places = [f"seed={self.seeds}", f"tuned={parent / 'tuned'}", f"out={out / self.name / name}"]
             found.append(["fedkd", "run", "-m", *common, *overrides, *places])
-        alone = sorted((parent / "runs").glob("local-*")) or [parent / "runs" / "local-*"]
         runs = [str(out / self.name / name) for name in WITHOUT]
-        last = ["fedkd", "compare", *map(str, alone), *runs, "--out", str(out / self.name / "runs")]
-        return [*found, last]
+        alone, table = str(parent / "runs" / "local-*"), str(out / self.name / page)
+        return [*found, ["fedkd", "compare", alone, *runs, "--out", table]]
 
 
 def flagship(name: str, title: str, says: str, experiment: str) -> tuple[Study, Study]:

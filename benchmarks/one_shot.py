@@ -53,7 +53,7 @@ class OneShot(Study):
     tuning they do not: the student is what trials are ranked by.
     """
 
-    def commands(self, out: Path) -> list[list[str]]:
+    def commands(self, out: Path, page: str) -> list[list[str]]:
         """For each variant: tune, then run every seed."""
         found = []
         for name, overrides in VARIANTS.items():
@@ -66,12 +66,12 @@ class OneShot(Study):
             found.append(["fedkd", "run", "-m", *common, *own])
         return found
 
-    def is_finished(self, out: Path) -> bool:
+    def is_finished(self, out: Path, page: str) -> bool:
         return (out / self.name / FILE).exists()
 
-    def play(self, out: Path) -> None:
+    def play(self, out: Path, page: str) -> None:
         """Run what is missing, then judge all models."""
-        super().play(out)
+        super().play(out, page)
         file = out / self.name / FILE
         if not file.exists():
             file.write_text(json.dumps(measure(out / self.name), indent=1) + "\n")

@@ -1,10 +1,12 @@
 """Results pages from scratch: tune every method with equal effort, run every seed, compare, write the page.
 
 Killed and started again a study goes on where it stopped, and ends in the same tables (their seconds apart).
-A page holds the studies that are finished.
+Studies of one name share tuning and runs, whichever page they are on: what one page has played no other plays
+again. A page holds the studies that are finished.
 """
 
 import argparse
+import glob
 import shutil
 import subprocess
 import sys
@@ -37,7 +39,7 @@ CIFAR10 = (
 class Study:
     """One table: methods under one experiment, as a user would type it.
 
-    name: of its folder, and on the command line
+    name: of the folder of its runs, and on the command line
     title, says: heading, and a paragraph about the setting
     experiment: file of simulations/conf/experiment
     methods: the rows
@@ -55,40 +57,44 @@ class Study:
     seeds: str = "1,2,3,4,5"
     more: tuple[str, ...] = ()
 
-    def commands(self, out: Path) -> list[list[str]]:
-        """What is run, in order."""
+    def commands(self, out: Path, page: str) -> list[list[str]]:
+        """What is run, in order; with patterns, as for a shell. The table is this page's own."""
         common = [f"experiment={self.experiment}", f"method={','.join(self.methods)}", *self.more]
         tuned, runs = out / self.name / "tuned", out / self.name / "runs"
         tune = ["fedkd", "tune", *common, f"trials={self.trials}", f"out={tuned}"]
         settled = [f"tuned={tuned}"] if self.trials else []
         run = ["fedkd", "run", "-m", *common, f"seed={self.seeds}", *settled, f"out={runs}"]
-        return [tune, run] if self.trials else [run]
+        rows = [str(runs / f"{method}-*") for method in self.methods]
+        compare = ["fedkd", "compare", *rows, "--out", str(out / self.name / page)]
+        return [tune, run, compare] if self.trials else [run, compare]
 
-    def is_finished(self, out: Path) -> bool:
-        return (out / self.name / "runs" / "compare.md").exists()
+    def is_finished(self, out: Path, page: str) -> bool:
+        return (out / self.name / page / "compare.md").exists()
 
-    def play(self, out: Path) -> None:
+    def play(self, out: Path, page: str) -> None:
         """Run what is missing."""
-        for command in self.commands(out):
+        for command in self.commands(out, page):
             print(" ".join(command), flush=True)
-            subprocess.run([sys.executable, "-m", "simulations.cli", *command[1:]], check=True)
+            words = [found for word in command[1:] for found in sorted(glob.glob(word)) or [word]]
+            subprocess.run([sys.executable, "-m", "simulations.cli", *words], check=True)
 
     def section(self, out: Path, page: str) -> str:
         """This study's part of the page; its figures are put beside the page."""
         folder, figures = out / self.name, DOCS / "figures"
+        compared = folder / page
         figures.mkdir(exist_ok=True)
         images = []
         for name in ("tradeoff", "gain"):
-            if (source := folder / "runs" / "figures" / f"{name}.png").exists():
+            if (source := compared / "figures" / f"{name}.png").exists():
                 shutil.copy(source, figures / f"{page}_{self.name}_{name}.png")
                 images.append(f"![{name}](figures/{page}_{self.name}_{name}.png)")
-        table = (folder / "runs" / "compare.md").read_text()
+        table = (compared / "compare.md").read_text()
         chosen = tuning(folder / "tuned", self.methods) if self.trials else ""
         return f"{self.opening(page)}\n{table}\n{chosen}\n" + "\n".join(images) + "\n"
 
     def opening(self, page: str) -> str:
         """Heading, setting and commands."""
-        typed = "\n".join("    " + " ".join(command) for command in self.commands(Path("runs") / page))
+        typed = "\n".join("    " + " ".join(command) for command in self.commands(Path("runs/studies"), page))
         return f"## {self.title}\n\n{self.says}\n\n{typed}\n"
 
 
@@ -113,14 +119,14 @@ def main(page: str, head: str, studies: Sequence[Study]) -> None:
     names = [study.name for study in studies]
     parser = argparse.ArgumentParser(description=f"The tables of docs/results/{page}.md.")
     parser.add_argument("names", nargs="*", metavar="STUDY", help=f"of {', '.join(names)}; default: all")
-    parser.add_argument("--out", type=Path, default=Path("runs") / page, help="where the runs go")
+    parser.add_argument("--out", type=Path, default=Path("runs/studies"), help="where the runs go")
     wanted = parser.parse_args()
     if unknown := set(wanted.names) - set(names):
         parser.error(f"{', '.join(sorted(unknown))}: one of {', '.join(names)} is needed")
     for study in studies:
         if study.name in (wanted.names or names):
-            study.play(wanted.out)
-    done = [study for study in studies if study.is_finished(wanted.out)]
+            study.play(wanted.out, page)
+    done = [study for study in studies if study.is_finished(wanted.out, page)]
     path = DOCS / f"{page}.md"
     path.write_text("\n".join([head, *(study.section(wanted.out, page) for study in done)]))
     print(path)

@@ -1,6 +1,7 @@
 """Giving cohorts to workers until every one is done, whatever happens to the workers.
 
-Whoever is free gets the next cohort; where they are short, one more to go on with while results travel.
+Whoever is free gets the next cohort; where they are short, several in one call, and a call more to go on with
+while results travel. What a cohort is does not depend on that: only how many travel together.
 A cohort whose worker dies or passes the deadline runs again; if that happens twice it is split into its
 clients, and a client that does it once more is given up. A single client is given up at its third death or
 second deadline. (Clients that are trained together are split at the fifth fault only: alone their numbers
@@ -44,7 +45,7 @@ class Dispatcher:
 
     `common`: a number for the batch and the arrays its messages share (or their reference); (0, None) where
     there are none. `deadline`: seconds a client may take; None: for ever. `split_at`: faults after which a
-    cohort is split.
+    cohort is split. `together`: how many cohorts may travel in one call.
     """
 
     def __init__(
@@ -54,12 +55,14 @@ class Dispatcher:
         common: tuple[int, Any],
         deadline: float | None,
         split_at: int = 2,
+        together: int = 1,
     ) -> None:
         self.pool = pool
         self.pending = deque(cohorts)
         self.batch, self.shared = common
         self.deadline = deadline
         self.split_at = split_at
+        self.together = together if deadline is None else 1  # a client that hangs is noticed at once
         self.retries = 0
         self._failed_starts = 0
 
@@ -85,22 +88,33 @@ class Dispatcher:
             for slot in self.pool.slots:
                 spare = depth == 1 or (slot.took < SHORT and len(self.pending) >= len(self.pool.slots))
                 if self.pending and spare and slot.loading is None and len(slot.queue) < depth:
-                    self._submit(slot, self.pending.popleft())
+                    self._submit(slot, self._call_for(slot))
 
-    def _submit(self, slot: Slot, cohort: Cohort) -> None:
-        stored: list[Any] = []
-        jobs = []
-        for job in cohort.jobs:
-            if isinstance(job.state, ray.ObjectRef):
-                stored.append(job.state)
-                job = job._replace(state=len(stored) - 1)
-            jobs.append(job)
+    def _call_for(self, slot: Slot) -> list[Cohort]:
+        """The next cohort; several that are short and small, since a call costs a millisecond or two."""
+        fair = len(self.pending) // (len(self.pool.slots) + 1)  # fewer towards the end
+        most = min(fair, self.together, int(SHORT / max(slot.took, 1e-3)))
+        call = [self.pending.popleft()]
+        while len(call) < most and not call[-1].faults and not self.pending[0].faults:
+            call.append(self.pending.popleft())
+        return call
+
+    def _submit(self, slot: Slot, call: list[Cohort]) -> None:
+        stored: list[Any] = []  # states from the object store, given by their place
+
+        def placed(job: Job) -> Job:
+            if not isinstance(job.state, ray.ObjectRef):
+                return job
+            stored.append(job.state)
+            return job._replace(state=len(stored) - 1)
+
+        cohorts = [[placed(job) for job in cohort.jobs] for cohort in call]
         if not slot.queue:
             slot.since = time.monotonic()
         if slot.batch != self.batch:
             slot.actor.receive.remote(self.batch, self.shared)
             slot.batch = self.batch
-        slot.queue.append((slot.actor.run.remote(self.batch, jobs, *stored), cohort))
+        slot.queue.append((slot.actor.run.remote(self.batch, cohorts, *stored), call))
 
     def _wait(self, end: float | None) -> Slot | None:
         """The slot that has news: its worker is ready, or the first in its queue is done."""
@@ -117,7 +131,7 @@ class Dispatcher:
         busy = [slot for slot in self.pool.slots if slot.queue]
         limits = [] if end is None else [end]
         if self.deadline is not None:
-            limits += [slot.since + self.deadline * len(slot.queue[0][1].jobs) for slot in busy]
+            limits += [slot.since + self.deadline * _clients(slot) for slot in busy]
         if not busy:
             limits.append(time.monotonic() + START_SECONDS)
         return max(0.0, min(limits) - time.monotonic()) if limits else None
@@ -131,9 +145,9 @@ class Dispatcher:
         except RayError as error:
             self._fault(slot, f"its worker was lost ({type(error).__name__})", done)
             return
-        slot.queue.popleft()
+        _, call = slot.queue.popleft()
         now = time.monotonic()
-        slot.took, slot.since = now - slot.since, now
+        slot.took, slot.since = (now - slot.since) / len(call), now
         for result in results:
             done(result)
 
@@ -154,25 +168,26 @@ class Dispatcher:
         if self.deadline is None:
             return
         for slot in self.pool.slots:
-            late = slot.queue and time.monotonic() - slot.since > self.deadline * len(slot.queue[0][1].jobs)
+            late = slot.queue and time.monotonic() - slot.since > self.deadline * _clients(slot)
             if late and not ray.wait([slot.queue[0][0]], timeout=0)[0]:  # not merely waiting to be collected
                 reason = f"no reply within engine.deadline={self.deadline:g} s a client"
                 self._fault(slot, reason, done, last=2)
 
     def _fault(self, slot: Slot, reason: str, done: Callable[[Result], None], last: int = 3) -> None:
-        """The first cohort in the queue lost its worker; the rest of the queue has not begun."""
-        (_, cohort), *waiting = slot.queue
+        """The first call in the queue lost its worker, whichever cohort did it; the rest has not begun."""
+        (_, call), *waiting = slot.queue
         self.pool.replace(slot)
-        self.pending.extendleft(other for _, other in reversed(waiting))
-        cohort.faults += 1
-        if len(cohort.jobs) == 1 and cohort.faults >= last:
-            self._give_up(cohort, reason, done)
-            return
-        self.retries += 1
-        log.warning("clients %s run again: %s", cohort.clients, reason)
-        split = cohort.faults >= self.split_at
-        parts = [Cohort([job], last - 1) for job in cohort.jobs] if split else [cohort]
-        self.pending.extendleft(reversed(parts))
+        self.pending.extendleft(cohort for _, later in reversed(waiting) for cohort in reversed(later))
+        for cohort in reversed(call):
+            cohort.faults += 1
+            if len(cohort.jobs) == 1 and cohort.faults >= last:
+                self._give_up(cohort, reason, done)
+                continue
+            self.retries += 1
+            log.warning("clients %s run again: %s", cohort.clients, reason)
+            split = cohort.faults >= self.split_at
+            parts = [Cohort([job], last - 1) for job in cohort.jobs] if split else [cohort]
+            self.pending.extendleft(reversed(parts))
 
     def _give_up(self, cohort: Cohort, reason: str, done: Callable[[Result], None]) -> None:
         log.warning("clients %s are given up: %s", cohort.clients, reason)
@@ -180,7 +195,8 @@ class Dispatcher:
             done(Result(job.client, (), None, False, f"client {job.client}: {reason}"))
 
     def _give_up_rest(self, reason: str, done: Callable[[Result], None]) -> None:
-        unfinished = [*self.pending, *(cohort for slot in self.pool.slots for _, cohort in slot.queue)]
+        calls = [call for slot in self.pool.slots for _, call in slot.queue]
+        unfinished = [*self.pending, *(cohort for call in calls for cohort in call)]
         self._reset()
         for cohort in unfinished:
             self._give_up(cohort, reason, done)
@@ -190,3 +206,8 @@ class Dispatcher:
         for slot in self.pool.slots:
             if slot.queue:
                 self.pool.replace(slot)
+
+
+def _clients(slot: Slot) -> int:
+    """How many clients are in the call that the slot's worker is at."""
+    return sum(len(cohort.jobs) for cohort in slot.queue[0][1])

@@ -52,7 +52,11 @@ class RayGrid(SimulationGrid):
             else (0, None)
         )
         split_at = SPLIT_TOGETHER if self.program.together else 2
-        return Dispatcher(self.pool, self._cohorts(jobs), common, self.deadline, split_at).run(timeout, done)
+        cohorts = self._cohorts(jobs)
+        size = max(weight, 1) * max((len(cohort.jobs) for cohort in cohorts), default=1)
+        together = INLINE_BYTES // size  # replies about as large as what was sent still travel inline
+        dispatcher = Dispatcher(self.pool, cohorts, common, self.deadline, split_at, together)
+        return dispatcher.run(timeout, done)
 
     def _cohorts(self, jobs: list[Job]) -> list[Cohort]:
         cohorts = [Cohort(part) for part in self.program.cohorts(jobs)]

@@ -35,13 +35,17 @@ class Worker:
         """Take what the messages of a batch have in common."""
         self.batch = (batch, shared)
 
-    def run(self, batch: int, jobs: list[Job], *states: Any) -> list[Result]:
-        """A cohort's jobs; a state from the object store is given by its place in `states`."""
+    def run(self, batch: int, cohorts: list[list[Job]], *states: Any) -> list[Result]:
+        """The jobs of cohorts; a state from the object store is given by its place in `states`."""
         received, shared = self.batch
         if batch not in (0, received):
             raise RuntimeError(f"the arrays of batch {batch} did not arrive")
-        ready = (job._replace(state=states[job.state]) if isinstance(job.state, int) else job for job in jobs)
-        return self.runner.run_all(list(ready), shared)
+
+        def ready(job: Job) -> Job:
+            return job._replace(state=states[job.state]) if isinstance(job.state, int) else job
+
+        done = [self.runner.run_all([ready(job) for job in jobs], shared) for jobs in cohorts]
+        return [result for results in done for result in results]
 
 
 @dataclass
@@ -50,9 +54,9 @@ class Slot:
 
     actor: Any
     loading: Any = None  # until this reference is there, the actor is not ready
-    queue: deque[tuple[Any, Any]] = field(default_factory=deque)  # (reference of the results, cohort)
+    queue: deque[tuple[Any, Any]] = field(default_factory=deque)  # (reference of the results, cohorts)
     since: float = 0.0  # when the first in the queue began
-    took: float = float("inf")  # seconds for the latest cohort
+    took: float = float("inf")  # seconds a cohort, in the latest call
     batch: int = 0  # whose common arrays it was sent
 
 
@@ -93,7 +97,7 @@ class Pool:
         """A new worker for one that died or hangs; what it had in its queue is forgotten."""
         ray.kill(slot.actor)
         slot.queue.clear()
-        slot.batch = 0
+        slot.batch, slot.took = 0, float("inf")
         slot.actor = self._spawn()
         slot.loading = slot.actor.load.remote(*self._program) if self._program else None
 

@@ -13,7 +13,7 @@ from simulations.overrides import expand_sweep
 
 def test_every_command_resolves() -> None:
     places = ("-m", "trials=", "tuned=", "out=", "seed=")
-    commands = [command for study in STUDIES for command in study.commands(Path("nowhere"))]
+    commands = [command for study in STUDIES for command in study.commands(Path("nowhere"), "page")]
     kept = [
         tuple(word for word in words if not word.startswith(places))
         for _, command, *words in commands
@@ -42,6 +42,6 @@ def test_one_shot_from_end_to_end(tmp_path: Path) -> None:
     small = ("data=fashion_mini", "data.max_samples=200", "model.width=2", "local.epochs=1")
     quick = tuple(f"method.strategy.scheme.{key}" for key in ("epochs=2", "batch_size=8", "steps=2"))
     study = OneShot("tiny", "t", "s", "dense_fashion", (), 0, "1", ("engine=inline", *small, *quick))
-    study.play(tmp_path)
+    study.play(tmp_path, "data_free")
     text = study.section(tmp_path, "data_free")
     assert all(name in text for name in ROWS.values()) and "nan" not in text

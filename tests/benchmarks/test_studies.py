@@ -29,7 +29,7 @@ TINY = Study(
 def start(out: Path) -> subprocess.Popen[bytes]:
     words = (
         "from pathlib import Path; from tests.benchmarks.test_studies import TINY; "
-        f"TINY.play(Path({str(out)!r}))"
+        f"TINY.play(Path({str(out)!r}), 'page')"
     )
     return subprocess.Popen([sys.executable, "-c", words], start_new_session=True)
 
@@ -45,7 +45,7 @@ def kill_after(out: Path, pattern: str) -> None:
 
 
 def table(out: Path) -> pd.DataFrame:
-    found = pd.read_csv(out / "tiny" / "runs" / "compare.csv")
+    found = pd.read_csv(out / "tiny" / "page" / "compare.csv")
     return found[[name for name in found if "seconds" not in name]]
 
 
