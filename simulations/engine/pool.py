@@ -29,7 +29,7 @@ class Worker:
 
     def load(self, program: Program, arrays: dict[str, Any]) -> None:
         """Set the program up; `arrays` arrive as views of shared memory."""
-        self.runner = Runner(program, arrays)
+        self.runner = Runner(program, arrays, expendable=True)
 
     def receive(self, batch: int, shared: list[Array]) -> None:
         """Take what the messages of a batch have in common."""

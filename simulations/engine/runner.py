@@ -69,13 +69,21 @@ class ClientError(RuntimeError):
 
 
 class Runner:
-    """The program, set up once, ready for any client."""
+    """The program, set up once, ready for any client.
+
+    `raise_errors`: of clients, in place of error replies. `expendable`: the process is one of several and can
+    be replaced, so that running out of memory is its end and no client's failure.
+    """
 
     def __init__(
-        self, program: Program, arrays: Mapping[str, np.ndarray], raise_errors: bool = False
+        self,
+        program: Program,
+        arrays: Mapping[str, np.ndarray],
+        raise_errors: bool = False,
+        expendable: bool = False,
     ) -> None:
         self.num_clients = program.num_clients
-        self.raise_errors = raise_errors
+        self.raise_errors, self.expendable = raise_errors, expendable
         resources = locate(program.setup)(dict(program.config), arrays) if program.setup else None
         made = isinstance(program.app, str)
         self.app = locate(program.app) if made else build(program.app, resources=resources)  # type: ignore
@@ -124,6 +132,8 @@ class Runner:
             content = pack(answer.content) if answer.has_content() else None
             return seal(answer, content), pack(context.state) if context.state else None
         except (Exception, SystemExit) as error:
+            if self.expendable and ran_out_of_memory(error):
+                raise
             where = f"client {client} failed in round {_round(message)}, {message.metadata.message_type}"
             text = f"{where}: {type(error).__name__}: {error}"
             if self.raise_errors:
@@ -139,6 +149,12 @@ class Runner:
             state=unpack(state) if state else RecordDict(),
             run_config={},
         )
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was refused: by Python and NumPy, or by PyTorch, which has no class for it on a CPU."""
+    words = ("can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def _round(message: Message) -> Any:

@@ -1,6 +1,7 @@
 """ClientApps for the engine's tests: workers import them by path."""
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
@@ -54,9 +56,16 @@ def fail(message: Message, context: Context) -> Message:
     return Message(RecordDict(), reply_to=message)
 
 
+def exhaust(library: str) -> None:
+    """Ask this library for more memory than the process may have."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), resource.RLIM_INFINITY))
+    _ = torch.zeros(1 << 28) if library == "torch" else np.zeros(1 << 28)
+
+
 @app.query("fault")
 def fault(message: Message, context: Context) -> Message:
-    """The chosen client kills or hangs its worker, `times` times; answers with its count of calls."""
+    """The chosen client kills, hangs or exhausts its worker, `times` times; tells its count of calls."""
     config = message.content["config"]
     calls = context.state.setdefault("calls", MetricRecord({"n": 0}))
     calls["n"] += 1
@@ -67,6 +76,8 @@ def fault(message: Message, context: Context) -> Message:
             (marks / str(number)).touch()
             if config["kind"] == "hang":
                 time.sleep(60)
+            if config["kind"] in ("numpy", "torch"):
+                exhaust(str(config["kind"]))
             os.kill(os.getpid(), signal.SIGKILL)
     return Message(RecordDict({"metrics": MetricRecord({"calls": calls["n"]})}), reply_to=message)
 

@@ -32,6 +32,6 @@ def first_values(replies: list[Message]) -> list[float]:
 
 
 def fault(grid: Grid, folder: Path, kind: str, client: int, times: int) -> list[Message]:
-    """Ask everyone; `client` kills or hangs its worker that often."""
+    """Ask everyone; `client` kills, hangs or exhausts its worker that often."""
     folder.mkdir(exist_ok=True)
     return ask(grid, "query.fault", client=client, folder=str(folder), times=times, kind=kind)

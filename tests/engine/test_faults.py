@@ -43,6 +43,14 @@ def test_client_that_always_kills_is_given_up_alone(pool: Pool, program: Program
     assert sorted(grid.client_states()) == [0, 1, 2, 4]
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_worker_out_of_memory_is_replaced(library: str, pool: Pool, program: Program, tmp_path: Path) -> None:
+    grid = RayGrid(program, pool)
+    assert calls(fault(grid, tmp_path, library, client=2, times=1)) == [1, 1, 1, 1, 1]
+    assert (len(list(tmp_path.iterdir())), grid.last.failures) == (1, 0) and grid.last.retries >= 1
+    assert calls(ask(grid, "train")) == [2, 2, 2, 2, 2]
+
+
 def test_hanging_worker_is_killed_at_the_deadline(pool: Pool, program: Program, tmp_path: Path) -> None:
     grid = RayGrid(program, pool, deadline=1.0)
     assert calls(fault(grid, tmp_path / "once", "hang", client=0, times=1)) == [1, 1, 1, 1, 1]

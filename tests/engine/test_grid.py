@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,6 +179,23 @@ def test_large_states_live_in_the_object_store_by_copy(pool: Pool, program: Prog
         grid.send_and_receive([Message(big, 1, "train")])
     assert isinstance(grid._states[0], ray.ObjectRef)
     assert grid.client_states()[0]["personal"]["w"].numpy()[0] == 200
+
+
+def test_data_are_put_into_the_object_store_once(
+    pool: Pool, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    stored: list[Any] = []
+    put = ray.put
+    monkeypatch.setattr(ray, "put", lambda value: stored.append(value) or put(value))
+    data = {"offset": np.full(1 << 18, 100.0)}
+    grid = RayGrid(replace(program, arrays=data), pool)
+    for _ in range(3):
+        replies = ask(grid, "train")
+    ray.kill(pool.slots[0].actor)
+    assert first_values(ask(grid, "train")) == first_values(replies)
+    assert sum(value == data for value in stored if isinstance(value, dict)) == 1
 
 
 def test_inline_can_keep_the_traceback(program: Program) -> None:
