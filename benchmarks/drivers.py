@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from flwr.app import RecordDict
 
-from simulations import run, session
+from simulations import run
 from simulations.checkpoint import newest
 from simulations.cli import main
 from simulations.config import resolve
@@ -47,7 +47,7 @@ def play(config: dict[str, Any], out: Path, kill_at: int | None = None) -> None:
     if kill_at is not None:
         _die_at(kill_at)
     stands = standing(out)
-    with contextlib.redirect_stdout(None), patch.object(session, "write_report", lambda out: []):
+    with contextlib.redirect_stdout(None), patch("simulations.report.write_report", lambda out: []):
         if stands == "absent":
             run.run(config, out)
         elif stands == "unfinished":

@@ -9,7 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-PALETTE = ("#1b5e8c", "#d1495b", "#2e8b6f", "#e09f3e", "#7a5195", "#4d4d4d", "#5fa8d3", "#a3623a")
+FIRST = ("#1b5e8c", "#d1495b", "#2e8b6f", "#e09f3e", "#7a5195", "#4d4d4d", "#5fa8d3", "#a3623a")
+MORE = ("#c44e9c", "#17a2a2", "#a8ad2e", "#f58a78", "#9aa5b1", "#0b3954", "#8fbf5a", "#d9b310")
+PALETTE = FIRST + MORE
 MEAN, WORST, BEST = PALETTE[:3]
 INK, MUTED, FAINT = "#22272e", "#6b7280", "#e3e6ea"
 STYLE: Any = {

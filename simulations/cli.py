@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from fedkd.errors import ConfigError
 from simulations.checks import nearest
@@ -39,10 +39,17 @@ examples:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are sentences like all others of this program."""
+    """A parser whose help and errors read like all else that this program says."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, add_help=False)
+        self._positionals.title = "arguments"
+        self.add_argument("-h", "--help", action="help", help="show this and end")
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message} (`{self.prog} --help` shows how it is used)")
+        unknown = message.partition("unrecognized arguments: ")[2].partition(" ")[0]
+        hint = nearest(unknown, self._option_string_actions) if unknown else ""
+        raise ConfigError(f"{message}{hint} (`{self.prog} --help` shows how it is used)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

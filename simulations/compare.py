@@ -43,7 +43,7 @@ def compare(
     write_text(out / "compare.csv", frame(table).to_csv(index=False))
     write_text(out / "compare.md", markdown(table, told))
     write_text(out / "compare.tex", latex(table, told))
-    write_text(out / "compare.html", render(table, _about(table), told))
+    write_text(out / "compare.html", render(table, _about(table), told, out))
     write_plots(out / "figures", table, _about(table))
     if over is not None:
         write_tradeoff(out, table.groups, over, _about(table))

@@ -15,7 +15,7 @@ import numpy as np
 from flwr.app import ConfigRecord, Error, Message, MessageType
 from flwr.serverapp import Grid
 
-from fedkd.protocol import ROWS, SETUP
+from fedkd.protocol import CONFIG, CUT, ROWS, SETUP
 from simulations.availability import Fleet
 from simulations.contents import problem, samples, shapes, sizes
 from simulations.engine.base import SimulationGrid
@@ -33,6 +33,7 @@ class Exchange:
     simulated_seconds: how long it took by the simulated clock; None without one
     retries: how often clients ran again because a worker died or hung
     rows: evaluation rows, each with its client
+    cuts: the block boundary that each client was told to work at, by strategies that tell one
     """
 
     bytes_down: Counter[str] = field(default_factory=Counter)
@@ -44,6 +45,7 @@ class Exchange:
     rows: list[dict[str, Any]] = field(default_factory=list)
     participants: list[int] = field(default_factory=list)
     retries: int = 0
+    cuts: dict[int, int] = field(default_factory=dict)
 
     def joined(self, later: "Exchange") -> "Exchange":
         """This exchange and a later one of the same round as one."""
@@ -58,6 +60,7 @@ class Exchange:
             self.rows + later.rows,
             self.participants + later.participants,
             self.retries + later.retries,
+            self.cuts | later.cuts,
         )
 
 
@@ -93,7 +96,8 @@ class ObservedGrid(Grid):
         self._inner = inner
         self._nodes = clients
         self._may_train = np.asarray(training) if fleet or len(training) < len(clients) else None
-        self.training = clients if self._may_train is None else [clients[int(k)] for k in training]
+        # a list, which strategies copy each round: numbers of a range would be made anew each time
+        self.training = [clients[int(k)] for k in training] if self._may_train is not None else list(clients)
         self._present: Sequence[int] = self.training
         self._client_of = _inverse(clients)
         self._setup = ConfigRecord({"json": json.dumps(setup, sort_keys=True)}) if setup else None
@@ -161,6 +165,9 @@ class ObservedGrid(Grid):
             self.last.bytes_down.update(size)
             client = self._client_of(message.metadata.dst_node_id)
             self._down[client] = self._down.get(client, 0) + size.total()
+            told = message.content.config_records.get(CONFIG)
+            if told is not None and CUT in told:
+                self.last.cuts[client] = int(told[CUT])  # type: ignore[arg-type]
 
     def _accept(self, replies: Sequence[Message]) -> bool:
         verdicts = [self._verdict(reply) for reply in replies]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import matplotlib
 import torch
 from flwr.app import ArrayRecord
+from flwr.serverapp.strategy import Strategy
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -22,14 +23,14 @@ from clients.app import STATE
 from clients.arrays import tensors_from_record
 from fedkd.data.samples import Samples
 from fedkd.generators.base import Generator
+from fedkd.generators.noise import Held
 from fedkd.models.staged import in_layout
 from fedkd.seeds import torch_rng
 from simulations.canvas import MUTED, PALETTE, STYLE, new_figure, save
 from simulations.checkpoint import Stateful
 from simulations.loop import Plan, Round, Watcher
-from simulations.report import describe
 from simulations.samples_grid import draw_samples
-from simulations.shown import generator_of
+from simulations.strategy_state import layers
 
 if TYPE_CHECKING:
     from simulations.run import Prepared
@@ -59,6 +60,8 @@ class Pictures(Watcher):
         due = number == self.rounds or (self.every and number % self.every == 0)
         if generator is None or not due:
             return
+        from simulations.report import describe
+
         generator = copy.deepcopy(generator).eval()
         rng = torch_rng(self.prepared.config["seed"], "pictures", number)
         about = f"{describe(self.prepared.config)}, round {number}"
@@ -108,6 +111,12 @@ class Pictures(Watcher):
             network.load_state_dict({name: whole[name] for name in initial})
             test = self.prepared.federation.client(client).test
             yield network.features(in_layout(test.x[:OF_CLIENT]), cut), test.y[:OF_CLIENT]
+
+
+def generator_of(strategy: Strategy) -> Generator | None:
+    """The generator that a strategy (or the one it stands around) trains; None where it has none."""
+    found = (getattr(layer, "generator", None) for layer in layers(strategy))
+    return next((g for g in found if isinstance(g, Generator) and not isinstance(g, Held)), None)
 
 
 @torch.no_grad()

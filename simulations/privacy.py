@@ -29,9 +29,9 @@ from simulations.exposed import Exposed, exposed
 from simulations.privacy_figures import membership_figure, rebuilt_figure
 from simulations.recorder import read_rounds
 from simulations.report import describe
+from simulations.reporting.folder import AUDIT
 from simulations.rundir import write_text
 
-FILE = "privacy.json"
 REFERENCES = 16
 """Other clients' models that an attacker asks."""
 KNOWN = 2000
@@ -73,8 +73,8 @@ def audit(out: Path, options: Options) -> list[Path]:
     if options.features == "yes" or (options.features == "auto" and REPRESENTATIONS in sent):
         result["inversion"], pictures = inverted(run, options)
         files += [rebuilt_figure(figures, cut, shown, about) for cut, shown in pictures.items()]
-    write_text(out / FILE, json.dumps(result, indent=1) + "\n")
-    return [out / FILE, *files]
+    write_text(out / AUDIT, json.dumps(result, indent=1) + "\n")
+    return [out / AUDIT, *files]
 
 
 def sent_bytes(out: Path) -> dict[str, float]:

@@ -15,6 +15,7 @@ from simulations.reporting import (
     models,
     origin,
     people,
+    privacy,
     schedule,
     weights,
 )
@@ -31,10 +32,11 @@ SECTIONS: tuple[Callable[[RunFolder], Section | None], ...] = (
     people.classes_section,
     evenness.lorenz_section,
     models.section,
-    weights.section,
     weights.classes_section,
+    weights.section,
     schedule.section,
     generated.section,
+    privacy.section,
     cost.section,
     faults.section,
     origin.section,
@@ -47,8 +49,13 @@ def write_report(out: Path) -> list[Path]:
     run = RunFolder(out)
     if not (out / "rounds.csv").exists():
         return []
-    write_text(out / PAGE, render(run))
-    return [out / PAGE, *write_figures(out / "figures", run.rows, run.rounds, describe(run.config))]
+    return [write_page(run), *write_figures(out / "figures", run.rows, run.rounds, describe(run.config))]
+
+
+def write_page(run: RunFolder) -> Path:
+    """(Re)write the page alone."""
+    write_text(run.out / PAGE, render(run))
+    return run.out / PAGE
 
 
 def render(run: RunFolder) -> str:

@@ -19,6 +19,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from fedkd.errors import ConfigError
+from simulations.checks import nearest
 from simulations.config import config_hash
 
 CONFIG = "config.yaml"
@@ -112,12 +113,17 @@ def load_config(out: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load((out / CONFIG).read_text())
     except FileNotFoundError as error:
-        raise ConfigError(f"'{out}' is not a run folder: it has no {CONFIG}") from error
+        raise ConfigError(f"'{out}' is not a run folder: it has no {CONFIG}{neighbour(out)}") from error
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{out / CONFIG} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict) or "choices" not in config:
         raise ConfigError(f"{out / CONFIG} is not the configuration of a fedkd run")
     return {key: value for key, value in config.items() if key != ABOUT}
+
+
+def neighbour(out: Path) -> str:
+    """A hint at the run folder beside `out` that has nearly its name."""
+    return nearest(out.name, [config.parent.name for config in out.parent.glob(f"*/{CONFIG}")])
 
 
 def environment() -> dict[str, Any]:

@@ -22,8 +22,7 @@ from simulations.own_start import overrides_start, play_own
 from simulations.pictures import Pictures
 from simulations.progress import ProgressWatcher
 from simulations.recorder import Recorder
-from simulations.report import write_report
-from simulations.shown import Shown
+from simulations.shown import Population
 from simulations.tracking import trackers
 
 if TYPE_CHECKING:
@@ -49,9 +48,14 @@ def play_into(
     observed = ObservedGrid(grid, nodes, federation.train_clients.tolist(), sent, fleet)
     own = overrides_start(strategy)
     progress = ProgressWatcher(out.name)
-    shown = Shown(out, federation, strategy)
     pictures = Pictures(out, prepared, grid if isinstance(grid, SimulationGrid) else None)
-    watchers: list[Watcher] = [Recorder(out), MultiplierLog(out), shown, pictures, progress]
+    watchers: list[Watcher] = [
+        Recorder(out),
+        MultiplierLog(out),
+        Population(out, federation, config),
+        pictures,
+        progress,
+    ]
     watchers += trackers(config, out)
     if isinstance(grid, SimulationGrid) and not own:
         watchers.append(Checkpoints(out, strategy, grid, config["checkpoint_every"]))
@@ -69,6 +73,8 @@ def play_into(
             )
     finally:
         progress.stop()
+    from simulations.report import write_report  # not before the first round: a second of imports
+
     write_report(out)
 
 

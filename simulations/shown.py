@@ -1,58 +1,46 @@
-"""What a run leaves behind only to be looked at: who its clients are, and what its generator makes.
+"""Who the clients of a run are.
 
-`population.csv` is the table of `fedkd partition`: a row a client, of the first thousand.
-`generated.safetensors` holds samples of the server's generator after the last round: `samples (n, ...)`,
-`labels (n,)`, and the `cut` at which they enter the network, 0 for whole inputs.
+`population.csv` is the table of `fedkd partition`, of the first thousand. `bad_clients.json`, only there if
+somebody is, says who attacks and who has wrong labels, by client number.
 """
 
-import copy
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import torch
-from flwr.app import ArrayRecord
-from flwr.serverapp.strategy import Strategy
-from safetensors.torch import save_file
-
+from fedkd.build import build
 from fedkd.data.describe import describe
 from fedkd.data.federation import Federation
-from fedkd.generators.base import Generator
-from fedkd.generators.noise import Held
-from fedkd.seeds import torch_rng
-from simulations.loop import Plan, Round, Watcher
-from simulations.rundir import replacing, write_text
-from simulations.strategy_state import layers
+from simulations.loop import Plan, Watcher
+from simulations.rundir import write_text
 
-POPULATION, GENERATED = "population.csv", "generated.safetensors"
-CLASSES, PER_CLASS = 10, 12
+POPULATION, BAD = "population.csv", "bad_clients.json"
 
 
-class Shown(Watcher):
-    """Writes both files; the second in the last round.
+class Population(Watcher):
+    """Writes both files once, when the run begins.
 
     out: the run folder, which exists
+    config: of the run
     """
 
-    def __init__(self, out: Path, federation: Federation, strategy: Strategy) -> None:
-        self.out, self.federation, self.strategy = out, federation, strategy
+    def __init__(self, out: Path, federation: Federation, config: Mapping[str, Any]) -> None:
+        self.out, self.federation = out, federation
+        self.bad = bad_clients(config, federation)
 
     def started(self, plan: Plan) -> None:
-        self._plan = plan
         if not (self.out / POPULATION).exists():
             write_text(self.out / POPULATION, describe(self.federation).to_csv(index=False))
-
-    def round_done(self, round_: Round, arrays: ArrayRecord) -> None:
-        generator = generator_of(self.strategy)
-        if round_.number < self._plan.rounds or generator is None:
-            return
-        labels = torch.arange(min(generator.num_classes, CLASSES)).repeat_interleave(PER_CLASS)
-        with torch.no_grad():
-            made = copy.deepcopy(generator).eval().sample(labels, torch_rng(self._plan.seed, "shown samples"))
-        tensors = {"samples": made.half().cpu().contiguous(), "labels": labels}
-        with replacing(self.out / GENERATED) as path:
-            save_file(tensors | {"cut": torch.tensor(generator.cut)}, path)
+        if self.bad:
+            write_text(self.out / BAD, json.dumps(self.bad, indent=1) + "\n")
 
 
-def generator_of(strategy: Strategy) -> Generator | None:
-    """The generator that a strategy (or the one it stands around) trains; None where it has none."""
-    found = (getattr(layer, "generator", None) for layer in layers(strategy))
-    return next((g for g in found if isinstance(g, Generator) and not isinstance(g, Held)), None)
+def bad_clients(config: Mapping[str, Any], federation: Federation) -> dict[int, str]:
+    """What is wrong with whom, by client number."""
+    found: dict[int, str] = {}
+    for key, words in (("label_noise", "wrong labels"), ("attack", "attacks")):
+        if config[key]:
+            chosen = build(config[key]).chosen(federation.num_clients, federation.seed)
+            found |= {k: f"{found[k]}, {words}" if k in found else words for k in chosen}
+    return dict(sorted(found.items()))

@@ -25,7 +25,9 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("group", nargs="?", help="methods, data, partitions, models, ...; all where left out")
+    parser.add_argument(
+        "group", metavar="GROUP", nargs="?", help="methods, data, partitions, models, ...; all where left out"
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:

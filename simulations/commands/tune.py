@@ -26,7 +26,9 @@ The same command again goes on where it was cut off, and ends in the same choice
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("-m", "--multirun", action="store_true", help="not needed for method=a,b,c; accepted")
+    parser.add_argument(
+        "-m", "--multirun", action="store_true", help="as in `fedkd run`; not needed for method=a,b,c"
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="what differs from the defaults")
 
 

@@ -9,6 +9,9 @@ from simulations.comparing.runs import Run, flat, population
 from simulations.config import config_hash
 
 LOCAL = "local"
+_TOLD = {"method", "experiment", "engine"}
+"""Choices that a label need not name: it begins with the method, an experiment is what it sets, and no figure
+depends on the engine."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +61,15 @@ def check_alike(runs: Sequence[Run]) -> None:
                 )
 
 
-def differences(groups: Sequence[Group]) -> dict[str, list[Any]]:
-    """The settings in which groups differ beyond what their method is, a value for each group."""
-    settings = [each.settings for each in groups]
-    keys = dict.fromkeys(key for each in settings for key in each)
-    return {
-        key: [each.get(key) for each in settings]
-        for key in keys
-        if not key.startswith("method.") and len({repr(each.get(key)) for each in settings}) > 1
-    }
+def differences(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
+    """The settings in which groups differ beyond what their method and label say: by key, values by label."""
+    firsts = [each.runs[0] for each in groups]
+    found: dict[str, dict[str, Any]] = {}
+    for each in groups:
+        for key, value in _apart(each.runs[0], firsts).items():
+            if not key.startswith("method.") and f" {key}={value} " not in f"{each.label} ":
+                found.setdefault(key, {})[each.label] = value
+    return found
 
 
 def local_runs(groups: Sequence[Group]) -> dict[tuple[str, int], Run]:
@@ -97,11 +100,32 @@ def _budget(config: Mapping[str, Any]) -> dict[str, Any]:
 def _labels(runs: Sequence[Run]) -> list[str]:
     labels = []
     for run in runs:
-        rivals = [flat(_settings(other.config)) for other in runs if other.method == run.method]
-        own = flat(_settings(run.config))
-        differing = [key for key in own if len({repr(rival.get(key)) for rival in rivals}) > 1]
-        labels.append(" ".join([run.method, *(f"{key}={own[key]}" for key in differing)]))
+        rivals = [other for other in runs if other.method == run.method]
+        words = [f"{key}={value}" for key, value in _apart(run, rivals).items()]
+        labels.append(" ".join([run.method, *words]))
     return labels
+
+
+def _apart(run: Run, rivals: Sequence[Run]) -> dict[str, Any]:
+    """What tells a run from its rivals: the names chosen (`weighting: eg`), and differing settings.
+
+    Settings that belong to what was chosen by name are compared with those who chose the same.
+    """
+    names: list[Mapping[str, str]] = [rival.config["choices"] for rival in rivals]
+    own = run.config["choices"]
+    groups = sorted({group for each in names for group in each} - _TOLD, key=len, reverse=True)
+    found: dict[str, Any] = {
+        group: own[group]
+        for group in reversed(groups)
+        if group in own and len({each.get(group) for each in names}) > 1
+    }
+    settings = [flat(_settings(rival.config)) for rival in rivals]
+    for key, value in flat(_settings(run.config)).items():
+        group = next((group for group in groups if key.startswith(f"{group}.")), "")
+        alike = [s for s, each in zip(settings, names, strict=True) if each.get(group) == own.get(group)]
+        if len({repr(s.get(key)) for s in alike}) > 1:
+            found[key] = value
+    return found
 
 
 def _no_repeat_twice(each: Group) -> None:

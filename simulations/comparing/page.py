@@ -1,7 +1,11 @@
 """`compare.html`: the table and the comparison's figures, to hover and to zoom."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -13,23 +17,37 @@ from simulations.comparing.plots import costs, ordered, pareto, repeated
 from simulations.comparing.present import HTML, lines_of
 from simulations.comparing.runs import COSTS
 from simulations.comparing.table import Cell, Table
+from simulations.report import PAGE
 from simulations.reporting.evenness import places
-from simulations.reporting.html import Raw, Section, chart, numbers, page, paragraph, table
+from simulations.reporting.html import Raw, Section, beside, chart, numbers, page, paragraph, table
 from simulations.reporting.plot import band, faded, figure, line, round_axis
 
 JUDGED = "The model each client would use (its own where it has one), before local training, own test split"
+WORDS = (
+    "Share harmed: clients below their own local-only model. Deviation: of accuracy over clients; Jain: 1 "
+    "where all clients are equal. Rounds to 0.95: the first evaluated round whose mean is 0.95 of the last "
+    "one's. Bytes: arrays of training, both ways; seconds: of the rounds, on the machine of the run."
+)
 Colours = Mapping[str, str]
 
 
-def render(compared: Table, about: str, told: list[str]) -> str:
-    """The page as text; told: the notes below the table."""
+def render(compared: Table, about: str, told: list[str], out: Path) -> str:
+    """The page as text.
+
+    told: the notes below the table
+    out: the folder where the page will be
+    """
     colour = dict(zip(compared.cells, colours(len(compared.cells)), strict=True))
     found = [part for section in SECTIONS if (part := section(compared, colour)) is not None]
     first = Section(
-        "table", "Figures", told[0], _tables(compared) + "".join(map(paragraph, told[1:])), wide=True
+        "table",
+        "Figures",
+        told[0],
+        _tables(compared) + "".join(map(paragraph, [*told[1:], WORDS])),
+        wide=True,
     )
     title = " against ".join(colour) if len(colour) <= 3 else f"{len(colour)} methods and settings"
-    return page(title, [about], [first, *found, _runs(compared.groups)])
+    return page(title, [about], [first, *found, _runs(compared.groups, out)])
 
 
 def _tables(compared: Table) -> str:
@@ -95,7 +113,7 @@ def _error(cell: Cell) -> dict[str, Any]:
 
 def curves(compared: Table, colour: Colours) -> Section:
     """Mean and worst tenth over the rounds, the band from the lowest to the highest repeat."""
-    body = ""
+    drawn = []
     for column, title in (("mean", "mean of clients"), ("worst10", "worst tenth of clients")):
         traces = []
         for each in compared.groups:
@@ -108,11 +126,14 @@ def curves(compared: Table, colour: Colours) -> Section:
             traces.append(
                 {**line(x, repeats.mean(axis=1), each.label, colour[each.label]), "legendgroup": each.label}
             )
-        body += chart(
-            f"curves-{column}", figure(traces, x=round_axis(x), y=title, height=330, hovermode="x unified")
+        drawn.append(
+            chart(
+                f"curves-{column}",
+                figure(traces, x=round_axis(x), y=title, height=400, hovermode="x unified"),
+            )
         )
     says = f"{JUDGED}; mean over repeats, bands from the lowest to the highest repeat."
-    return Section("curves", "Accuracy over rounds", says, body)
+    return Section("curves", "Accuracy over rounds", says, beside(*drawn), wide=True)
 
 
 def profiles(compared: Table, colour: Colours) -> Section:
@@ -145,16 +166,16 @@ def profiles(compared: Table, colour: Colours) -> Section:
 
 def cost(compared: Table, colour: Colours) -> Section:
     """Accuracy against what had been spent by then."""
-    body = ""
+    drawn = []
     for key in costs(compared.groups):
         traces = []
         for each in compared.groups:
             x = numbers(repeated(each, key).mean(axis=1), 1)
             traces.append(line(x, repeated(each, "mean").mean(axis=1), each.label, colour[each.label]))
         x_axis = {"title": COSTS[key], "exponentformat": "SI", "rangemode": "tozero"}
-        body += chart(f"cost-{key}", figure(traces, x=x_axis, y="mean of clients", height=330))
+        drawn.append(chart(f"cost-{key}", figure(traces, x=x_axis, y="mean of clients", height=360)))
     says = f"{JUDGED}; both averaged over repeats. Seconds of runs that went side by side share the machine."
-    return Section("cost", "Cost against accuracy", says, body)
+    return Section("cost", "Cost against accuracy", says, beside(*drawn), wide=True)
 
 
 def gain(compared: Table, colour: Colours) -> Section | None:
@@ -172,16 +193,7 @@ def gain(compared: Table, colour: Colours) -> Section | None:
         who = {"text": [f"client {client}" for client in clients.index]}
         hover = "%{text}: %{y:+.3f}<extra>" + label + "</extra>"
         traces.append({**line(share, clients, name, colour[label]), **who, "hovertemplate": hover})
-    below = {
-        "type": "rect",
-        "xref": "paper",
-        "yref": "y",
-        "x0": 0,
-        "x1": 1,
-        "y0": -1,
-        "y1": 0,
-        "layer": "below",
-    }
+    below = {"type": "rect", "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": -1, "y1": 0}
     low = min(min(trace["y"]) for trace in traces)
     high = max(max(trace["y"]) for trace in traces)
     room = 0.08 * max(high - low, 0.05)
@@ -190,7 +202,8 @@ def gain(compared: Table, colour: Colours) -> Section | None:
         x={"title": "clients, greatest loss first (%)", "range": [0, 100]},
         y={"title": "gain in accuracy", "range": [min(low, 0) - room, max(high, 0) + room], "zeroline": True},
         height=430,
-        shapes=[{**below, "fillcolor": faded(WORST, 0.06), "line": {"width": 0}}],
+        showlegend=True,
+        shapes=[{**below, "layer": "below", "fillcolor": faded(WORST, 0.06), "line": {"width": 0}}],
     )
     says = (
         "Accuracy on the own test split minus that of the same client's local-only model, mean over the "
@@ -199,14 +212,20 @@ def gain(compared: Table, colour: Colours) -> Section | None:
     return Section("gain", "Gain over training alone, client by client", says, chart("gain-chart", drawn))
 
 
-def _runs(groups: Sequence[Group]) -> Section:
+def _runs(groups: Sequence[Group], out: Path) -> Section:
     lines = [
-        (each.label, str(run.seeds[0]), str(run.seeds[1]), str(run.round), run.folder.name)
+        (each.label, *map(str, run.seeds), str(run.round), _link(run.folder, out))
         for each in groups
         for run in each.runs
     ]
-    body = table(("method", "seed", "partition seed", "judged round", "run folder"), lines)
-    return Section("runs", "Runs", "The folders that were compared; each has a report.html of its own.", body)
+    body = table(("method", "seed", "partition seed", "judged round", "run folder"), lines, "runs-table")
+    return Section("runs", "Runs", "The runs that were compared, each with a page of its own.", body)
 
 
-SECTIONS: tuple[Callable[[Table, Colours], Section | None], ...] = (tradeoff, curves, profiles, cost, gain)
+def _link(folder: Path, out: Path) -> Raw:
+    """The name of a run folder, leading to its page as seen from `out`."""
+    place = os.path.relpath(folder.resolve() / PAGE, out.resolve())
+    return Raw(f'<a href="{quote(place)}">{escape(folder.name)}</a>')
+
+
+SECTIONS: tuple[Callable[[Table, Colours], Section | None], ...] = (tradeoff, profiles, curves, gain, cost)

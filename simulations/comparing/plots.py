@@ -17,6 +17,8 @@ from simulations.comparing.table import Repeats, Table
 from simulations.figures import Series, profile_figure
 
 JUDGED = "the model each client would use, before local training, own test split"
+AT_ENDS = 20
+"""Up to so many letters a name stands at the end of its line, else in a legend."""
 
 
 def write_plots(folder: Path, table: Table, about: str) -> list[Path]:
@@ -80,19 +82,25 @@ def tradeoff_figure(table: Table, about: str, colour: Mapping[str, str]) -> Figu
 def curves_figure(groups: Sequence[Group], about: str, colour: Mapping[str, str]) -> Figure:
     """Mean, and worst tenth, over the rounds: averaged over repeats, the band from lowest to highest."""
     over = f"{JUDGED}; bands: lowest to highest repeat"
-    figure, panels = new_figure("Accuracy over rounds", about, over, panels=2, sharey=True)
+    at_ends = max(len(each.label) for each in groups) <= AT_ENDS
+    figure, panels = new_figure("Accuracy over rounds", about, over, 0 if at_ends else len(groups), 2, True)
     for axes, column, title in zip(panels, ("mean", "worst10"), ("mean", "worst tenth"), strict=True):
         for each in groups:
             repeats = repeated(each, column)
             x, low, high = repeats.index.to_numpy(), repeats.min(axis=1), repeats.max(axis=1)
             axes.fill_between(x, low, high, color=colour[each.label], alpha=0.15, linewidth=0)
-            draw(axes, x, repeats.mean(axis=1), each.label, colour[each.label])
+            drawn = draw(axes, x, repeats.mean(axis=1), each.label, colour[each.label])
+            if axes is panels[0]:
+                drawn.set_label(each.label)
         axes.set_title(f"{title} of clients", loc="left", fontsize=12)
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], nbins=8))
     panels[0].set_ylabel("accuracy")
-    for axes in panels:
-        name_ends(axes)
+    if at_ends:
+        for axes in panels:
+            name_ends(axes)
+    else:
+        figure.legend(loc="outside lower left")
     return figure
 
 

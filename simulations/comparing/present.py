@@ -1,12 +1,13 @@
 """The table for reading: Markdown, LaTeX, CSV and the terminal."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from simulations.comparing import bootstrap
-from simulations.comparing.groups import LOCAL, differences
+from simulations.comparing.groups import LOCAL, Group, differences
 from simulations.comparing.runs import Which
 from simulations.comparing.table import Cell, Column, Table
 
@@ -66,10 +67,30 @@ def notes(table: Table, which: Which) -> list[str]:
         told.append("The rows do not have the same seeds; only common ones enter paired differences.")
     if sum(each.method == LOCAL for each in groups) > 1:
         told.append("There are several settings of local-only training, so no gain over it is shown.")
-    for key, values in differences(groups).items():
-        named = [f"{value} ({each.label})" for each, value in zip(groups, values, strict=True)]
-        told.append(f"{key}: {', '.join(named)}.")
-    return told
+    if bad := _bad_clients(groups):
+        told.append(f"Benign are all clients but these: {'; '.join(bad)}.")
+    return told + [f"{key}: {_valued(values)}." for key, values in differences(groups).items()]
+
+
+def _bad_clients(groups: Sequence[Group]) -> list[str]:
+    """Who is bad with which seeds, and how."""
+    found: dict[tuple[tuple[int, int], str], list[int]] = {}
+    for run in (run for each in groups for run in each.runs):
+        for what in dict.fromkeys(run.bad.values()):
+            found[run.seeds, what] = [client for client, own in run.bad.items() if own == what]
+    return [
+        f"{', '.join(map(str, clients))} ({what}, seed {seeds[0]})"
+        for (seeds, what), clients in sorted(found.items())
+    ]
+
+
+def _valued(values: Mapping[str, Any]) -> str:
+    """Values by label as words; a value that more than three rows share is said once."""
+    texts = Counter(map(str, values.values()))
+    common, count = texts.most_common(1)[0]
+    kept = {label: value for label, value in values.items() if count <= 3 or str(value) != common}
+    named = [f"{value} ({label})" for label, value in kept.items()]
+    return ", ".join(named + [f"{common} (the others)"] * (len(kept) < len(values)))
 
 
 def markdown(table: Table, told: Sequence[str]) -> str:
@@ -109,7 +130,7 @@ def show(table: Table) -> None:
 
     for title, columns in table.columns().items():
         printed = Printed(title=title, title_justify="left")
-        printed.add_column("")
+        printed.add_column("", overflow="fold")  # whole labels: what tells rows apart comes last in them
         for column in columns:
             printed.add_column(column.heading, justify="right")
         for row in lines_of(table, columns, TERMINAL):

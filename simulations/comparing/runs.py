@@ -15,7 +15,8 @@ import pandas as pd
 from fedkd.errors import ConfigError
 from fedkd.fairness.metrics import worst
 from simulations.recorder import read_rows
-from simulations.rundir import CONFIG, load_config, standing
+from simulations.rundir import CONFIG, load_config, neighbour, standing
+from simulations.shown import BAD
 
 MIX = "mix_accuracy"
 """The column with a client's accuracy under its label mix, on the test rows of synthetic partitions."""
@@ -38,6 +39,7 @@ class Run:
     clients: by client number: accuracy and num_examples of the own test split, mix_accuracy where measured
     curve: by evaluated round: mean and worst10 over clients, and what it had cost up to then, in all `COSTS`
     bytes, seconds: of the whole run
+    bad: what is wrong with whom, by client number: who attacks, who has wrong labels
     """
 
     folder: Path
@@ -47,6 +49,7 @@ class Run:
     curve: pd.DataFrame
     bytes: float
     seconds: float
+    bad: Mapping[int, str]
 
     @property
     def method(self) -> str:
@@ -97,18 +100,26 @@ def used(rows: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def run_folders(places: Sequence[Path]) -> list[Path]:
-    """The run folders named, or, of a folder that is none itself, those in it; each once."""
+    """The run folders named, or, of a folder that is none itself, those in it by method and settings."""
     found: dict[Path, Path] = {}
     for place in places:
         inner = (
             [place]
             if (place / CONFIG).exists()
-            else sorted(file.parent for file in place.glob(f"*/{CONFIG}"))
+            else sorted((file.parent for file in place.glob(f"*/{CONFIG}")), key=_place)
         )
         if not inner:
-            raise ConfigError(f"'{place}' is not a run folder and holds none")
+            raise ConfigError(f"'{place}' is not a run folder and holds none{neighbour(place)}")
         found |= {folder.resolve(): folder for folder in inner}
     return list(found.values())
+
+
+def _place(folder: Path) -> str:
+    """Sorts runs by method, then what else was chosen by name, then settings."""
+    config = load_config(folder)
+    chosen = {"method": config["choices"]["method"]} | dict(sorted(config["choices"].items()))
+    settings = {key: value for key, value in config.items() if key not in ("choices", "out", "tuned")}
+    return json.dumps([chosen, flat(settings)]) + folder.name
 
 
 def load_run(folder: Path, which: Which = "last") -> Run:
@@ -136,7 +147,13 @@ def load_run(folder: Path, which: Which = "last") -> Run:
         curve.join(_spent(rounds)),
         bytes=float(rounds[["bytes_up", "bytes_down"]].sum().sum()),
         seconds=float(rounds["seconds"].sum()),
+        bad=_bad(folder),
     )
+
+
+def _bad(folder: Path) -> dict[int, str]:
+    file = folder / BAD
+    return {int(k): what for k, what in json.loads(file.read_text()).items()} if file.exists() else {}
 
 
 def _spent(rounds: pd.DataFrame) -> pd.DataFrame:

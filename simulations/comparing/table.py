@@ -14,6 +14,9 @@ from simulations.comparing.bootstrap import Statistic
 from simulations.comparing.groups import LOCAL, Group, local_runs
 from simulations.comparing.runs import MIX, Run
 
+BENIGN = "benign"
+"""The source of the figures over benign clients alone; it has values where any run has bad ones."""
+
 Repeats = dict[tuple[str, int], pd.Series]
 """One value a client, by repeat."""
 
@@ -37,6 +40,11 @@ SECTIONS: dict[str, tuple[Column, ...]] = {
         Column("mean", "mean", "accuracy", bootstrap.mean, 1),
         Column("worst10", "worst tenth", "accuracy", bootstrap.worst10, 1),
         Column("null_worst10", "its null floor", "floor", bootstrap.mean),
+    ),
+    "Accuracy of benign clients": (
+        Column("benign_mean", "mean", BENIGN, bootstrap.mean, 1),
+        Column("benign_worst10", "worst tenth", BENIGN, bootstrap.worst10, 1),
+        Column("benign_std", "deviation", BENIGN, bootstrap.std, -1),
     ),
     "Accuracy under each client's label mix": (
         Column("mix_mean", "mean", MIX, bootstrap.mean, 1),
@@ -98,6 +106,8 @@ def tabulate(groups: Sequence[Group]) -> Table:
     """All figures of all groups."""
     alone = local_runs(groups)
     values = {each.label: _values(each, alone) for each in groups}
+    if not any(run.bad for each in groups for run in each.runs):
+        values = {label: found | {BENIGN: {}} for label, found in values.items()}
     cells: dict[str, dict[str, Cell]] = {label: {} for label in values}
     for key, column in COLUMNS.items():
         having = {label: found[column.of] for label, found in values.items() if found[column.of]}
@@ -140,6 +150,7 @@ def _floor(run: Run) -> float:
 
 SOURCES: dict[str, Callable[[Run], pd.Series]] = {
     "accuracy": lambda run: run.clients["accuracy"],
+    BENIGN: lambda run: run.clients["accuracy"].drop(list(run.bad), errors="ignore"),
     MIX: lambda run: run.clients[MIX].dropna(),
     "floor": _scalar(_floor),
     "rounds_to_95": _scalar(lambda run: run.rounds_to_95),

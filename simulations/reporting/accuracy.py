@@ -28,7 +28,7 @@ def section(run: RunFolder) -> Section | None:
         line(x, of_round.agg(worst), "worst tenth", WORST),
         *_beside(run),
     ]
-    drawn = figure([*fan, *lines], x=round_axis(x), y="accuracy", height=430, hovermode="x unified")
+    drawn = figure([*fan, *lines], x=round_axis(x), y="accuracy", height=480, hovermode="x unified")
     says = f"{capital(run.judged)}; over {run.last.shape[0]} {run.who} in the last round."
     return Section("accuracy", "Accuracy over rounds", says, chart("accuracy-chart", drawn))
 

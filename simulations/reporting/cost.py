@@ -9,7 +9,7 @@ from simulations.canvas import PALETTE
 from simulations.reporting.folder import RunFolder
 from simulations.reporting.headline import size, span
 from simulations.reporting.html import Section, chart, numbers
-from simulations.reporting.plot import axis, figure
+from simulations.reporting.plot import axis, figure, round_axis
 
 WAYS = {"bytes_up_": "up", "bytes_down_": "down"}
 BINS = 200
@@ -27,9 +27,9 @@ def section(run: RunFolder) -> Section | None:
         height=420,
         barmode="stack",
         bargap=0.1,
-        xaxis=axis("", anchor="y", matches="x2", showticklabels=False),
+        xaxis=axis("", anchor="y", matches="x2", showticklabels=False, showgrid=False),
         yaxis=axis("bytes a round", domain=[0.56, 1], exponentformat="SI", rangemode="tozero"),
-        xaxis2=axis("round", anchor="y2"),
+        xaxis2=axis(round_axis(run.rounds["round"].tolist()), anchor="y2", showgrid=False),
         yaxis2=axis("seconds a round", domain=[0, 0.46], rangemode="tozero"),
     )
     up, down = (int(run.rounds[f"bytes_{way}"].sum()) for way in ("up", "down"))

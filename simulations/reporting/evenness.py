@@ -55,7 +55,7 @@ def lorenz_section(run: RunFolder) -> Section | None:
     for label, accuracy, colour, style in last_accuracies(run.rows):
         share, held = (100 * part for part in lorenz(accuracy))
         kept = np.unique(np.linspace(0, share.size - 1, min(share.size, POINTS)).round().astype(int))
-        name = f"{label}: Gini {gini(accuracy):.3f}"
+        name = f"{label.removesuffix(' local training')}: Gini {gini(accuracy):.3f}"
         dash = {"dash": "dash" if style == "--" else "solid"}
         traces.append(line(numbers(share[kept], 2), held[kept], name, colour, 2, line=dash))
     drawn = figure(
@@ -63,11 +63,11 @@ def lorenz_section(run: RunFolder) -> Section | None:
         x={"title": f"{run.who}, worst first (%)", "range": [0, 100]},
         y={"title": "share of all accuracy (%)", "range": [0, 100]},
         height=480,
-        legend={"x": 0.03, "y": 0.97, "yanchor": "top"},
     )
     says = (
         f"Share of all accuracy that the worst-off {run.who} hold together, own test split, round "
-        f"{run.evaluated[-1]}. On the dotted line all have the same; Gini is twice the area below it."
+        f"{run.evaluated[-1]}, before and after local training. On the dotted line all have the same; "
+        "Gini is twice the area below it."
     )
     return Section("lorenz", "Lorenz curve", says, chart("lorenz-chart", drawn))
 

@@ -35,6 +35,7 @@ def section(run: RunFolder) -> Section | None:
         y={"title": "clients", "rangemode": "tozero"},
         height=260,
         barmode="stack",
+        showlegend=True,
     )
     body = paragraph(f"In the whole run: {', '.join(told)}.") + chart("faults-chart", drawn) + _reasons(run)
     return Section("faults", "Failures and retries", says, body)

@@ -15,9 +15,11 @@ from simulations.figures import used
 from simulations.multipliers import FILES
 from simulations.recorder import PARTS, read_rows
 from simulations.rundir import ABOUT, CONFIG, SUMMARY, load_config
-from simulations.shown import POPULATION
+from simulations.shown import BAD, POPULATION
 
 SCALARS = ("num_examples", "loss", "accuracy", "mix_accuracy")
+AUDIT = "privacy.json"
+"""What `fedkd privacy` writes."""
 COUNTS = ("class_correct", "class_total")
 
 
@@ -75,8 +77,14 @@ class RunFolder:
         return pd.read_csv(file).set_index("client") if file.exists() else pd.DataFrame()
 
     @cached_property
-    def _people(self) -> dict[int, dict[Any, Any]]:
-        return {int(str(client)): dict(row) for client, row in self.population.iterrows()}
+    def bad(self) -> dict[int, str]:
+        """What is wrong with whom: who attacks, who has wrong labels."""
+        file = self.out / BAD
+        return {int(k): what for k, what in json.loads(file.read_text()).items()} if file.exists() else {}
+
+    @cached_property
+    def _people(self) -> dict[int, str]:
+        return {int(str(k)): self._describe(int(str(k)), dict(row)) for k, row in self.population.iterrows()}
 
     @cached_property
     def class_names(self) -> list[str]:
@@ -94,6 +102,17 @@ class RunFolder:
     def class_multipliers(self) -> pd.DataFrame:
         """`class_multipliers.csv`; empty where there is none."""
         return self._told("class")
+
+    @cached_property
+    def cuts(self) -> pd.DataFrame:
+        """`cuts.csv`; empty where there is none."""
+        return self._told("cut")
+
+    @cached_property
+    def privacy(self) -> dict[str, Any]:
+        """`privacy.json`; empty where `fedkd privacy` was not asked."""
+        file = self.out / AUDIT
+        return dict(json.loads(file.read_text())) if file.exists() else {}
 
     def _told(self, group: str) -> pd.DataFrame:
         file = self.out / FILES[group][0]
@@ -133,15 +152,14 @@ class RunFolder:
 
     def describe(self, clients: np.ndarray) -> list[str]:
         """Who each client is, in a few words: number, name, training samples, its largest classes."""
-        return [self._describe(int(client)) for client in clients]
+        kind = "class" if self.who == "classes" else "client"
+        return [self._people.get(int(client), f"{kind} {client}") for client in clients]
 
-    def _describe(self, client: int) -> str:
-        if client not in self._people:
-            return f"{'class' if self.who == 'classes' else 'client'} {client}"
-        row = self._people[client]
+    def _describe(self, client: int, row: dict[Any, Any]) -> str:
         counts = sorted(((row[name], name) for name in self.class_names), key=lambda pair: -pair[0])
         total = max(sum(count for count, _ in counts), 1)
         mix = ", ".join(f"{name} {count / total:.0%}" for count, name in counts[:3] if count)
         name = "" if str(row["name"]) == str(client) else f" ({row['name']})"
         unseen = ", kept out of training" if row["unseen"] else ""
-        return f"client {client}{name}: {row['train']} training samples{unseen}; {mix}"
+        bad = f", {self.bad[client]}" if client in self.bad else ""
+        return f"client {client}{name}: {row['train']} training samples{unseen}{bad}; {mix}"

@@ -7,10 +7,11 @@ compressed; the page's content security policy refuses every request.
 import base64
 import gzip
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from html import escape
 from importlib.resources import files
+from itertools import groupby
 from typing import Any, NamedTuple
 
 Figure = dict[str, Any]
@@ -37,6 +38,7 @@ def page(title: str, about: Iterable[str], sections: Sequence[Section]) -> str:
 
     about: lines below the title, plain text
     """
+    sections = list(_paired(sections))
     links = " ".join(f'<a href="#{part.key}">{escape(part.title)}</a>' for part in sections)
     fill = {
         "title": escape(title),
@@ -53,14 +55,17 @@ def page(title: str, about: Iterable[str], sections: Sequence[Section]) -> str:
     return text
 
 
-def chart(name: str, figure: Figure) -> str:
-    """A figure; `name` is unique in the page."""
+def chart(name: str, figure: Figure, roomy: bool = False) -> str:
+    """A figure.
+
+    name: unique in the page
+    roomy: on a narrow screen it keeps its width and is scrolled
+    """
     height = figure["layout"].get("height", 380)
     text = json.dumps(figure, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return (
-        f'<div class="chart" id="{name}" style="height:{height}px"></div>'
-        f'<script type="application/json" data-chart="{name}">{text}</script>'
-    )
+    place = f'<div class="chart" id="{name}" style="height:{height}px"></div>'
+    place = f'<div class="roomy">{place}</div>' if roomy else place
+    return f'{place}<script type="application/json" data-chart="{name}">{text}</script>'
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], name: str = "") -> str:
@@ -77,13 +82,28 @@ class Raw(str):
     """Text that is HTML already."""
 
 
-def cards(figures: Iterable[tuple[str, str, str]]) -> str:
+def cards(figures: Sequence[tuple[str, str, str]]) -> str:
     """Headline figures: name, value, and what the value means."""
     each = (
         f'<div class="card"><h3>{escape(name)}</h3><b>{escape(value)}</b><p>{escape(meaning)}</p></div>'
         for name, value, meaning in figures
     )
-    return f'<div class="cards">{"".join(each)}</div>'
+    return f'<div class="cards" style="--count:{len(figures)}">{"".join(each)}</div>'
+
+
+def beside(*parts: str) -> str:
+    """Parts side by side where there is room for two."""
+    shown = [part for part in parts if part]
+    return f'<div class="beside">{"".join(f"<div>{part}</div>" for part in shown)}</div>' if shown else ""
+
+
+def panels(charts: Iterable[tuple[str, str, str]]) -> str:
+    """Small charts side by side as there is room: name, what it means, and the chart."""
+    each = "".join(
+        f"<div><h3>{escape(name)}</h3><p>{escape(meaning)}</p>{drawn}</div>"
+        for name, meaning, drawn in charts
+    )
+    return f'<div class="panels">{each}</div>' if each else ""
 
 
 def paragraph(text: str) -> str:
@@ -123,6 +143,14 @@ def _cell(value: Any) -> str:
     if isinstance(value, float | int) and not isinstance(value, bool):
         return f'<td class="n">{value if isinstance(value, int) else format(value, ".3f")}</td>'
     return f"<td>{escape(str(value))}</td>"
+
+
+def _paired(sections: Iterable[Section]) -> Iterator[Section]:
+    """The sections; one of half the width that has no neighbour takes the whole."""
+    for wide, found in groupby(sections, key=lambda part: part.wide):
+        *rest, last = found
+        yield from rest
+        yield last._replace(wide=wide or len(rest) % 2 == 0)
 
 
 def _section(part: Section) -> str:

@@ -6,10 +6,10 @@ from fedkd.fairness.metrics import worst
 from simulations.canvas import MUTED, PALETTE
 from simulations.comparing.present import MISSING
 from simulations.reporting.folder import RunFolder
-from simulations.reporting.html import Section, chart, numbers, table
+from simulations.reporting.html import Section, beside, chart, numbers, table
 from simulations.reporting.plot import figure, line
 
-HEAD = ("model", "local training", "split", "measured", "mean", "worst tenth", "mean loss")
+HEAD = ("mean", "worst tenth", "mean loss")
 
 
 def section(run: RunFolder) -> Section | None:
@@ -28,10 +28,11 @@ def section(run: RunFolder) -> Section | None:
     drawn = _pairs(run, both) if {"personal", "global"} <= set(both.columns) and len(both) else ""
     says = (
         f"Round {run.evaluated[-1]}; each figure is a mean over {run.who}, all counting the same. "
-        "Personal is a model of one's own, global the one that was received. The rest of the page judges "
-        f"{run.judged}."
+        "Personal is a model of one's own, global the one that was received; test and val are the client's "
+        f"own splits, global_test is the same for all. The rest of the page judges {run.judged}."
     )
-    return Section("models", "Whose model, and when", says, drawn + table(HEAD, lines, "models-table"))
+    body = beside(drawn, table(["model", "local training", "split", run.who, *HEAD], lines, "models-table"))
+    return Section("models", "Whose model, and when", says, body)
 
 
 def _pairs(run: RunFolder, both: pd.DataFrame) -> str:

@@ -1,7 +1,8 @@
 """Where the numbers come from: the command that repeats the run, versions, and the whole configuration."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import yaml
@@ -17,6 +18,8 @@ _PLACE_AND_PACE = ("engine", "out", "overwrite", "track", "callbacks", "checkpoi
 APART = ("choices", "data.root", "tuned", *_PLACE_AND_PACE)
 """What is not needed to repeat a run, or is another thing on another machine."""
 FIRST = ("method", "data")
+Resolved = Callable[..., Mapping[str, Any]]
+"""From words of the command line to the configuration, by dotted key."""
 MOST = 20
 """So many words are tried for being superfluous."""
 
@@ -45,15 +48,19 @@ def section(run: RunFolder) -> Section | None:
 def reproduce(config: Mapping[str, Any]) -> str:
     """The command that resolves to this configuration, place and pace apart; empty where none does."""
     distils = config["choices"]["method"] == "distill"
-    main = DISTILL if distils else RUN
-    own = flat(config)
+    main, own = DISTILL if distils else RUN, flat(config)
+
+    @cache
+    def resolved(*words: str) -> Mapping[str, Any]:
+        return flat(resolve(list(words), main))
+
     try:
-        wanted = _beyond_defaults(config["choices"], main)
-        wanted += _targets(own, flat(resolve(wanted, main)))
-        wanted += _values(own, flat(resolve(wanted, main)))
-        if not _same(own, flat(resolve(wanted, main))):
+        wanted = _beyond_defaults(config["choices"], main, resolved)
+        wanted += _targets(own, resolved(*wanted))
+        wanted += _values(own, resolved(*wanted))
+        if not _same(own, resolved(*wanted)):
             return ""
-        wanted = _without_followers(wanted, own, main)
+        wanted = _without_followers(wanted, own, resolved)
     except ConfigError:
         return ""
     return shlex.join(["fedkd", "distill" if distils else "run", *wanted])
@@ -63,24 +70,24 @@ def _same(own: Mapping[str, Any], again: Mapping[str, Any]) -> bool:
     return all(again.get(key) == value for key, value in own.items() if not _apart(key))
 
 
-def _without_followers(wanted: list[str], own: Mapping[str, Any], main: Main) -> list[str]:
+def _without_followers(wanted: list[str], own: Mapping[str, Any], resolved: Resolved) -> list[str]:
     """The words without those that follow from others, such as a length that is the number of rounds."""
     kept = list(wanted)
     for word in [word for word in wanted if "." in word.partition("=")[0]][:MOST]:
         fewer = [other for other in kept if other != word]
         try:
-            if _same(own, flat(resolve(fewer, main))):
+            if _same(own, resolved(*fewer)):
                 kept = fewer
         except ConfigError:
             continue
     return kept
 
 
-def _beyond_defaults(choices: Mapping[str, str], main: Main) -> list[str]:
+def _beyond_defaults(choices: Mapping[str, str], main: Main, resolved: Resolved) -> list[str]:
     """The choices that method and data do not bring along."""
     wanted = {group: choices[group] for group in FIRST if group in choices and group not in main.named}
-    usual = resolve(_words(wanted), main)["choices"]
-    others = {group: name for group, name in choices.items() if usual.get(group) != name}
+    usual = resolved(*_words(wanted))
+    others = {group: name for group, name in choices.items() if usual.get(f"choices.{group}") != name}
     return _words(wanted | {group: name for group, name in others.items() if not _apart(group)})
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from simulations.canvas import MUTED
 from simulations.reporting.folder import RunFolder
 from simulations.reporting.html import Section, capital, chart, numbers
-from simulations.reporting.plot import axis, figure, heat
+from simulations.reporting.plot import axis, figure, heat, round_axis
 
 NAMED = 40
 """Up to so many rows carry their number at the side."""
@@ -30,26 +30,23 @@ def section(run: RunFolder) -> Section | None:
     beside: dict[str, Any] = {}
     if mix:
         beside = {
-            "xaxis2": axis("class", domain=[0, 0.22], anchor="y", tickangle=-45, type="category"),
+            "xaxis2": axis(
+                "class", domain=[0, 0.22], anchor="y", tickangle=-45, type="category", showgrid=False
+            ),
             "xaxis3": axis("samples", domain=[0.235, 0.33], anchor="y", rangemode="tozero", nticks=3),
         }
     drawn = figure(
         traces,
-        x={"title": "round", "domain": domain},
+        x={**round_axis(rounds), "domain": domain, "showgrid": False},
         y=axis(rows_axis(table.index, told, run.who), anchor="x2" if mix else "x"),
         height=height,
         bargap=0.15,
         **beside,
     )
-    left = (
-        " Left: the labels a client holds (share, all its splits) and its number of training samples."
-        if mix
-        else ""
-    )
-    says = f"{capital(run.judged)}. Sorted by the last round, best above.{left} Hover to see who it is."
-    return Section(
-        "clients", f"{run.who.capitalize()} by round", says, chart("clients-chart", drawn), wide=True
-    )
+    left = "Left: the labels a client holds (share, all its splits) and its number of training samples. "
+    says = f"{capital(run.judged)}. Sorted by the last round, best above. {left if mix else ''}"
+    body, title = chart("clients-chart", drawn, roomy=True), f"{run.who.capitalize()} by round"
+    return Section("clients", title, f"{says}Hover to see who it is.", body, wide=True)
 
 
 def classes_section(run: RunFolder) -> Section | None:
@@ -72,13 +69,13 @@ def classes_section(run: RunFolder) -> Section | None:
     height = int(min(max(320, 16 * len(told) + 120), 900))
     drawn = figure(
         [cells],
-        x={"title": "class", "type": "category", "tickangle": -45},
+        x={"title": "class", "type": "category", "tickangle": -45, "showgrid": False},
         y=rows_axis(rows.index, told, run.who),
         height=height,
     )
     says = (
         f"{capital(run.judged)}, round {run.evaluated[-1]}; rows as above. "
-        "Blank: the client has no test sample of that class."
+        "Blank: the client has no test sample of that class; hover to see how many a cell stands on."
     )
     return Section("classes", "Clients by class", says, chart("classes-chart", drawn), wide=len(told) > NAMED)
 

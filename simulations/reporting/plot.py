@@ -3,15 +3,18 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from simulations.canvas import FAINT, INK, MUTED
+from simulations.canvas import FAINT, INK, MEAN, MUTED
 from simulations.reporting.html import Figure, numbers
 
 SCALE = [[0.0, "#8c2d3b"], [0.3, "#d9826b"], [0.55, "#f0dcb4"], [0.78, "#7fb3c8"], [1.0, "#1b5e8c"]]
 """Low accuracy to high, readable with red-green blindness."""
 EVEN = [[0.0, "#8c2d3b"], [0.25, "#d9826b"], [0.5, "#f4f2ee"], [0.75, "#7fb3c8"], [1.0, "#1b5e8c"]]
 """Less, as much, more."""
+PALE = "#e4edf3"
 FONT = 'system-ui, "Segoe UI", "Helvetica Neue", "DejaVu Sans", sans-serif'
 
+BAR = {"thickness": 12, "outlinewidth": 0, "len": 1, "lenmode": "fraction"}
+"""Of a colour scale."""
 _AXIS = {"gridcolor": FAINT, "zeroline": False, "linecolor": MUTED, "automargin": True, "fixedrange": False}
 
 
@@ -41,7 +44,7 @@ def axis(title: str | Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """An axis; its title, or its settings with `title` among them."""
     given = {"title": title} if isinstance(title, str) else dict(title)
     name = given.pop("title", "")
-    return {**_AXIS, "title": {"text": name, "standoff": 10}, **given, **more}
+    return {**_AXIS, "title": {"text": name, "standoff": 10, "font": {"size": 12.5}}, **given, **more}
 
 
 def round_axis(rounds: Sequence[int]) -> dict[str, Any]:
@@ -87,6 +90,20 @@ def faded(colour: str, alpha: float) -> str:
 
 def heat(z: Sequence[Sequence[float | None]], **more: Any) -> dict[str, Any]:
     """Accuracies as colours."""
-    bar = {"title": {"text": more.pop("bar", "accuracy")}, "thickness": 12, "outlinewidth": 0}
+    bar = {"title": {"text": more.pop("bar", "accuracy"), "font": {"size": 12}}, **BAR}
     usual = {"type": "heatmap", "colorscale": SCALE, "zmin": 0, "zmax": 1, "colorbar": bar}
     return {**usual, "z": z, "hoverongaps": False, **more}
+
+
+def stepped(low: int, high: int) -> dict[str, Any]:
+    """Settings of a `heat` of whole numbers from low to high: a shade each, pale to dark."""
+    count = high - low + 1
+    shades = [_between(PALE, MEAN, k / max(count - 1, 1)) for k in range(count)]
+    scale = [[(k + side) / count, shade] for k, shade in enumerate(shades) for side in (0, 1)]
+    return {"colorscale": scale, "zmin": low - 0.5, "zmax": high + 0.5}
+
+
+def _between(first: str, second: str, share: float) -> str:
+    """A colour on the way from one to another."""
+    pairs = ((int(first[k : k + 2], 16), int(second[k : k + 2], 16)) for k in (1, 3, 5))
+    return "#" + "".join(f"{round(a + share * (b - a)):02x}" for a, b in pairs)

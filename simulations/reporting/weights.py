@@ -7,9 +7,9 @@ import pandas as pd
 
 from simulations.canvas import PALETTE
 from simulations.reporting.folder import RunFolder
-from simulations.reporting.html import Section, chart, numbers
+from simulations.reporting.html import Section, beside, chart, numbers
 from simulations.reporting.people import order, rows_axis
-from simulations.reporting.plot import EVEN, figure, heat
+from simulations.reporting.plot import BAR, EVEN, figure, heat, round_axis
 
 
 def section(run: RunFolder) -> Section | None:
@@ -24,14 +24,15 @@ def section(run: RunFolder) -> Section | None:
     top = min(max(float(np.nanmax(np.abs(np.log2(table.to_numpy().clip(1e-6))))), 0.1), 4.0)
     cells = _cells(table, told, top, "%{y}<br>round %{x}: %{customdata:.3f} times its usual weight")
     height = int(min(max(300, 16 * len(told) + 110), 800))
-    drawn = figure([cells], x="round", y=rows_axis(table.index, told, run.who), height=height)
+    drawn = figure([cells], x=_rounds(table), y=rows_axis(table.index, told, run.who), height=height)
     weighting = run.config["choices"].get("weighting", "")
     says = (
         f"weighting={weighting}: each participant's weight relative to what it would be without; 1 is "
-        "unchanged. Rows as above, best off first."
+        "unchanged. Rows as above, best off first. Beside it the mean over the rounds against accuracy in "
+        "the end: who counted more?"
     )
-    body = chart("weights-chart", drawn) + chart("weights-accuracy-chart", _against(run, table))
-    return Section("weights", "Client weights", says, body, wide=len(told) > 20)
+    body = beside(chart("weights-chart", drawn), chart("weights-accuracy-chart", _against(run, table)))
+    return Section("weights", "Client weights", says, body, wide=True)
 
 
 def classes_section(run: RunFolder) -> Section | None:
@@ -44,15 +45,21 @@ def classes_section(run: RunFolder) -> Section | None:
     top = min(max(float(np.nanmax(np.abs(np.log2(table.to_numpy().clip(1e-6))))), 0.1), 4.0)
     cells = _cells(table, names, top, "class %{y}<br>round %{x}: %{customdata:.3f} times its usual weight")
     height = int(min(max(280, 18 * len(names) + 110), 800))
-    drawn = figure([cells], x="round", y={"title": "class", "type": "category"}, height=height)
+    drawn = figure(
+        [cells], x=_rounds(table), y={"title": "class", "type": "category", "showgrid": False}, height=height
+    )
     says = "How much the samples of each class count in the next round's training; 1 is unchanged."
     return Section("class-weights", "Class weights", says, chart("class-weights-chart", drawn))
+
+
+def _rounds(table: pd.DataFrame) -> dict[str, Any]:
+    return {**round_axis([int(number) for number in table.columns]), "showgrid": False}
 
 
 def _cells(table: pd.DataFrame, rows: list[str], top: float, hover: str) -> dict[str, Any]:
     """Factors `(rows, rounds)` as colours, on a logarithmic scale from 2^-top to 2^top."""
     ticks = [-top, -top / 2, 0, top / 2, top]
-    bar = {"title": {"text": "weight"}, "tickvals": ticks, "ticktext": [f"× {2**t:.3g}" for t in ticks]}
+    bar = {"title": {"text": "weight", "font": {"size": 12}}, "tickvals": ticks}
     return heat(
         [numbers(np.log2(row.clip(1e-6))) for row in table.to_numpy()],
         x=[int(number) for number in table.columns],
@@ -61,7 +68,7 @@ def _cells(table: pd.DataFrame, rows: list[str], top: float, hover: str) -> dict
         colorscale=EVEN,
         zmin=-top,
         zmax=top,
-        colorbar={**bar, "thickness": 12, "outlinewidth": 0},
+        colorbar={**BAR, **bar, "ticktext": [f"× {2**tick:.2f}" for tick in ticks]},
         hovertemplate=f"{hover}<extra></extra>",
     )
 
@@ -88,5 +95,5 @@ def _against(run: RunFolder, table: pd.DataFrame) -> dict[str, object]:
         "hovertemplate": "%{text}<br>accuracy %{x:.3f}, weight × %{y:.2f}<extra></extra>",
     }
     return figure(
-        [points], x="accuracy in the last round", y="mean relative weight over the rounds", height=300
+        [points], x="accuracy in the last round", y="mean relative weight over the rounds", height=340
     )

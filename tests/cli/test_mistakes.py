@@ -68,6 +68,7 @@ MISTAKES = {
     "run local.steps=${local.nothing}": "cannot be resolved: Interpolation key 'local.nothing' not found",
     "run -m method=fedavg_ft,fedproxy": "unknown method 'fedproxy'",
     "run --ronds 5": "unrecognized arguments: --ronds (`fedkd run --help` shows how it is used)",
+    "compare a --out b --alow-different": "--alow-different; did you mean '--allow-different'?",
     "rum": "unknown command 'rum'; did you mean 'run'?",
     "list metods": "unknown group 'metods'; did you mean 'method'?",
 }
@@ -81,6 +82,14 @@ def test_a_mistake_is_told_in_one_sentence(line: str, toy: Path, capsys: pytest.
     assert told.err.startswith("fedkd: ") and told.err.count("\n") == 1
     assert MISTAKES[line] in told.err
     assert list(toy.iterdir()) == []
+
+
+@pytest.mark.parametrize("line", ["report runs/frist", "resume runs/frist", "compare runs/frist --out here"])
+def test_a_folder_that_is_not_there(line: str, toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (toy / "runs" / "first").mkdir(parents=True)
+    (toy / "runs" / "first" / "config.yaml").touch()
+    assert main(line.split()) == 2
+    assert capsys.readouterr().err.rstrip().endswith("; did you mean 'first'?")
 
 
 def test_a_file_of_ones_own_that_breaks(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,6 @@ from benchmarks.drivers import difference
 from clients.runtime import Runtime
 from fedkd.data.resident import ResidentFederation
 from fedkd.training import cohort
-from simulations import session
 from simulations.config import resolve
 from simulations.recorder import read_rows
 from simulations.run import run
@@ -20,7 +19,7 @@ TINY += ["local.batch_size=8", "evaluation.mix_samples=0"]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "write_report", lambda out: [])
+    monkeypatch.setattr("simulations.report.write_report", lambda out: [])
     monkeypatch.setattr(cohort, "_told", set())
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from simulations import sweep
+from simulations.cli import main
 from simulations.config import resolve
 from simulations.run import run
 
@@ -16,14 +17,30 @@ TINY = ["engine=inline", "clients=6", "rounds=4", "model=mlp", "data.max_samples
 
 @pytest.fixture(scope="session")
 def robust(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the flagship: own models, a generator, a cut that falls, client weights, clients away."""
+    """A run of the flagship: own models, a generator, a cut that falls, weights of clients and of classes,
+    clients away."""
     out = tmp_path_factory.mktemp("robust") / "run"
-    words = "method=fedd2s_robust weighting=eg availability=dropout availability.dropout=0.3 model.width=8"
-    fit = "method.strategy.fitting.steps=2 method.strategy.samples=50"
+    words = "method=fedd2s_robust weighting=eg availability=dropout availability.dropout=0.3"
+    fit = "model.hidden=[24,16,12] method.strategy.fitting.steps=2 method.strategy.samples=50"
     clock = "_target_=fedkd.personalization.cuts.Clock", "rate=1"
+    more = ["class_weighting=margin", "class_weighting.alpha=0.5", "figures_every=2"]
     falling = [f"method.strategy.schedule.{word}" for word in clock]
-    config = resolve([*TINY, "model=cnn4", *words.split(), *fit.split(), *falling])
+    config = resolve([*TINY, *words.split(), *fit.split(), *more, *falling])
     run({**config, "out": str(out)}, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def adaptive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of FedD2S in which clients leave cuts one by one, and which was attacked afterwards."""
+    out = tmp_path_factory.mktemp("adaptive") / "run"
+    words = (
+        "method=fedd2s model.hidden=[24,16,12] rounds=6 local.epochs=3 method.strategy.schedule.patience=1"
+    )
+    rule = "method.strategy.schedule._target_=fedkd.personalization.cuts.ClientDrop"
+    config = resolve([*TINY, *words.split(), rule])
+    run({**config, "out": str(out)}, out)
+    assert main(["privacy", str(out), "--steps", "3", "--victims", "1"]) == 0
     return out
 
 

@@ -1,5 +1,6 @@
 """Pages read back: the figures that are embedded in them, and their cards and tables as text."""
 
+import base64
 import html
 import json
 import re
@@ -34,6 +35,12 @@ def cells(page: Path, name: str) -> list[list[str]]:
     return [[html.unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row)] for row in rows]
 
 
+def pictures(page: Path, section: str) -> list[bytes]:
+    """The PNG images inside a section."""
+    (body,) = re.findall(rf'<section id="{section}".*?</section>', page.read_text(), re.DOTALL)
+    return [base64.b64decode(text) for text in re.findall(r'src="data:image/png;base64,([^"]+)"', body)]
+
+
 def sections(page: Path) -> list[str]:
     """The anchors of a page's sections, in order."""
-    return re.findall(r'<section id="(\w+)"', page.read_text())
+    return re.findall(r'<section id="([\w-]+)"', page.read_text())

@@ -1,12 +1,15 @@
 """Every figure of the report against the rows in `clients.parquet`, recomputed here by pandas alone."""
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.pages.reading import card, cells, charts, trace
+from simulations.reporting.gallery import BUDGET, gallery
+from tests.pages.reading import card, cells, charts, pictures, sections, trace
 
 ROUNDED = 6e-5
 
@@ -145,10 +148,89 @@ def test_weights_cuts_generator_and_bytes_are_those_of_the_csv_files(robust: Pat
         assert line[shown["x"].index(row["round"])] == pytest.approx(expected, abs=ROUNDED)
     assert figures["cuts-chart"]["data"][0]["y"] == rounds["cut"].tolist()
     assert rounds["cut"].nunique() > 1
-    for column in ("generator_accuracy", "generator_spread"):
-        found = trace(figures["generator-chart"], column.removeprefix("generator_"))
+    for column in [name for name in rounds if name.startswith("generator_")]:
+        (found,) = figures[column.replace("_", "-")]["data"]
         assert found["y"] == pytest.approx(rounds[column].tolist(), abs=ROUNDED)
     for name, column in (("head up", "bytes_up_head"), ("seconds here", "seconds")):
         found = trace(figures["cost-chart"], name)
         assert found["y"] == pytest.approx(rounds[column].tolist(), abs=ROUNDED)
     assert trace(figures["faults-chart"], "away")["y"] == rounds["unavailable"].tolist()
+
+
+def test_every_clients_cut_follows_from_its_validation_accuracy(adaptive: Path) -> None:
+    rows = pd.read_parquet(adaptive / "clients.parquet")
+    rows = rows.query("split == 'val' and stage == 'before' and model == 'personal'")
+    accuracy, path = rows.pivot(index="client", columns="round", values="accuracy"), (3, 2)
+    expected = {}
+    for client, told in accuracy.iterrows():
+        place, best, cuts = 0, -1.0, []
+        for value in told:
+            cuts.append(path[place])
+            place, best = (place, value) if value > best else (1, best)
+        expected[client] = cuts
+    figures = charts(adaptive / "report.html")
+    (cells_,) = figures["client-cuts-chart"]["data"]
+    shown = {
+        int(who.split(":")[0].split()[1]): row for who, row in zip(cells_["y"], cells_["z"], strict=True)
+    }
+    assert shown == expected and cells_["x"] == [1, 2, 3, 4, 5, 6]
+    assert len({tuple(cuts) for cuts in expected.values()}) > 1
+    mean = pd.DataFrame(expected).mean(axis=1)
+    assert figures["cuts-chart"]["data"][0]["y"] == pytest.approx(mean.tolist(), abs=ROUNDED)
+
+
+def test_the_class_weights_follow_from_priors_and_multipliers(robust: Path) -> None:
+    told = pd.read_csv(robust / "class_multipliers.csv")
+    (found,) = charts(robust / "report.html")["class-weights-chart"]["data"]
+    names = pd.read_csv(robust / "population.csv").columns[-10:]
+    assert found["x"] == [1, 2, 3, 4] and sorted(found["y"]) == sorted(names)
+    for _, row in told.iterrows():
+        gain = (0.5 / 10 + 0.5 * row["multiplier"]) / row["prior"]
+        line = found["y"].index(names[int(row["class"])])
+        assert found["customdata"][line][found["x"].index(row["round"])] == pytest.approx(gain, abs=ROUNDED)
+        assert found["z"][line][found["x"].index(row["round"])] == pytest.approx(np.log2(gain), abs=ROUNDED)
+    assert np.ptp(found["z"]) > 0
+
+
+def test_generated_pictures_are_in_the_page(robust: Path) -> None:
+    files = sorted((robust / "figures").glob("generated_r*.png"))
+    assert [file.name for file in files] == ["generated_r002.png", "generated_r004.png"]
+    shown = pictures(robust / "report.html", "generator")  # the last round first, earlier ones folded
+    assert shown == [file.read_bytes() for file in reversed(files)]
+
+
+def test_a_gallery_is_no_larger_than_a_page_can_bear(tmp_path: Path) -> None:
+    files = {f"Round {k}": tmp_path / f"{k}.png" for k in range(1, 12)}
+    for k, file in enumerate(files.values(), 1):
+        file.write_bytes(bytes([k]) * 1000)
+    few = gallery(files)
+    assert re.findall("<figcaption>(.*?)<", few) == [f"Round {k}" for k in (1, 3, 5, 7, 9, 11)]
+    assert "5 more in the folder figures." in few
+    files["Round 11"].write_bytes(bytes(BUDGET + 1))
+    assert re.findall("<figcaption>(.*?)<", gallery(files)) == ["Round 11"]
+    assert "more" not in gallery({"Round 1": files["Round 1"]})
+
+
+def test_privacy_is_in_the_page_as_it_was_measured(adaptive: Path) -> None:
+    page, found = adaptive / "report.html", json.loads((adaptive / "privacy.json").read_text())
+    attacks = {(model, name): of for model, by in found["membership"].items() for name, of in by.items()}
+    lines = {tuple(line[:2]): line[2:] for line in cells(page, "membership-table")}
+    assert lines.keys() == attacks.keys()
+    drawn = charts(page)["membership-chart"]
+    for (model, name), of in attacks.items():
+        aucs = [one["auc"] for one in of["clients"]]
+        assert lines[model, name][0] == f"{np.mean(aucs):.3f}" and lines[model, name][2] == f"{max(aucs):.3f}"
+        assert lines[model, name][3] == f"{of['pooled']['tpr_at_0.1']:.3f}"
+        assert trace(drawn, f"{model} model, {name}")["y"] == pytest.approx(sorted(aucs), abs=ROUNDED)
+    shown = charts(page)["inversion-chart"]["data"]
+    assert len(shown) == 4 and all(line["x"] == [1, 2, 3] for line in shown)
+    queries = [found["inversion"]["cuts"][str(cut)]["queries"]["ssim"] for cut in (1, 2, 3)]
+    assert shown[2]["y"] == pytest.approx(queries, abs=ROUNDED)
+    assert len(pictures(page, "privacy")) == 4  # ROC curves, and one a cut
+
+
+def test_sections_without_data_are_left_out(swept: Path) -> None:
+    for folder in [*swept.glob("local-*"), *swept.glob("fedavg_ft-*")]:
+        found = sections(folder / "report.html")
+        assert not {"weights", "class-weights", "cuts", "generator", "privacy"} & set(found)
+        assert {"headline", "accuracy", "profile", "clients", "classes", "lorenz", "origin"} <= set(found)

@@ -1,6 +1,8 @@
 """Every figure of the comparison's page against the rows of its runs."""
 
+import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -27,7 +29,7 @@ def folders_of(swept: Path, method: str) -> list[Path]:
 
 
 def test_a_sweep_ends_in_a_page_and_figures(swept: Path) -> None:
-    wanted = ["table", "tradeoff", "curves", "profiles", "cost", "gain", "runs"]
+    wanted = ["table", "tradeoff", "profiles", "curves", "gain", "cost", "runs"]
     assert sections(swept / "compare.html") == wanted
     names = {path.name for path in (swept / "figures").iterdir()}
     for name in ("tradeoff", "curves", "profiles", "cost", "gain"):
@@ -75,3 +77,12 @@ def test_cost_and_gain(swept: Path) -> None:
         assert by_client[f"client {client}"] == pytest.approx(gain, abs=ROUNDED)
     harmed = float((gains < 0).mean().mean())
     assert found["name"] == f"fedavg_ft: mean {gains.to_numpy().mean():+.3f}, {harmed:.0%} harmed"
+
+
+def test_each_run_leads_to_its_own_page(swept: Path) -> None:
+    body = (
+        (swept / "compare.html").read_text().partition('<table id="runs-table">')[2].partition("</table>")[0]
+    )
+    places = re.findall(r'<a href="([^"]+)">', body)
+    assert len(places) == 4
+    assert all((swept / unquote(place)).is_file() for place in places)

@@ -1,5 +1,6 @@
 """Tables that can be trusted: figures, intervals, what is refused, and what is printed bold."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from simulations.comparing.present import notes
 from simulations.comparing.runs import load_run
 from simulations.comparing.table import Table
 from simulations.config import resolve
+from simulations.shown import BAD
 from tests.simulations.folders import write_run
 
 LEVELS = np.array([0.5, 0.6, 0.7, 0.8])
@@ -128,6 +130,24 @@ def test_the_label_mix_has_its_own_columns(made: Callable[..., Path], tmp_path: 
     assert {key: found[key] for key in wanted} == pytest.approx(wanted)
 
 
+def test_benign_clients_have_their_own_columns_and_bad_ones_are_named(
+    made: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Clients 0 and 3 are bad in the first run; the second, where nobody is, counts everybody."""
+    attacked = made("a", LEVELS, "method=fedavg", "attack=scale", "seed=1")
+    (attacked / BAD).write_text(json.dumps({"0": "attacks", "3": "attacks"}))
+    honest = made("b", LEVELS, "method=fedavg", "seed=1")
+    table = read([attacked, honest])
+    wanted = {"mean": 0.65, "benign_mean": 0.65, "benign_worst10": 0.6, "benign_std": 0.05}
+    found = cells(table, "fedavg attack=scale")
+    assert {key: found[key] for key in wanted} == pytest.approx(wanted)
+    assert cells(table, "fedavg")["benign_worst10"] == pytest.approx(0.5)
+    assert "Benign are all clients but these: 0, 3 (attacks, seed 1)." in notes(table, "last")
+    alone = read([honest])
+    assert "benign_mean" not in cells(alone, "fedavg")
+    assert not any("enign" in title for title in alone.columns())
+
+
 def test_the_round_judged_is_the_last_or_the_best_on_validation(tmp_path: Path) -> None:
     test, val = {1: [0.9], 2: [0.2], 3: [0.5]}, {1: [0.3], 2: [0.6], 3: [0.4]}
     folder = write_run(tmp_path / "a", resolve(["rounds=3", "model=mlp"]), test, val)
@@ -154,7 +174,31 @@ def test_seeds_of_both_kinds_are_repeats_and_settings_are_told_apart(
         ("fedavg local.lr=0.05", 3),
         ("fedavg local.lr=0.25", 1),
     ]
-    assert "local.lr: 0.05 (fedavg local.lr=0.05), 0.25 (fedavg local.lr=0.25)." in told
+    assert not any(note.startswith("local.lr") for note in told)  # the labels say it
+
+
+def test_what_is_chosen_by_name_is_told_by_name(made: Callable[..., Path], tmp_path: Path) -> None:
+    """Not by all settings that the one has and the other has not; notes say what labels do not."""
+    eg, fast = ("method=fedavg", "weighting=eg"), "local.lr=0.25"
+    folders = [
+        made("a", LEVELS, "method=fedavg", fast),
+        made("b", LEVELS, *eg, fast),
+        made("c", LEVELS, *eg, "weighting.alpha=0.5", fast),
+        made("d", LEVELS, *eg, "attack=scale", fast, "engine=inline"),
+        made("e", LEVELS, "method=local"),
+    ]
+    table = read(folders)
+    assert [each.label for each in table.groups] == [
+        "fedavg weighting=samples",
+        "fedavg weighting=eg weighting.alpha=1.0",
+        "fedavg weighting=eg weighting.alpha=0.5",
+        "fedavg attack=scale weighting=eg weighting.alpha=1.0",
+        "local",
+    ]
+    told = notes(table, "last")
+    assert "weighting: samples (local)." in told
+    assert "local.lr: 0.05 (local), 0.25 (the others)." in told
+    assert not any("_target_" in note or "gamma" in note for note in told)
 
 
 @pytest.mark.parametrize(

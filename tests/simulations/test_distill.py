@@ -22,6 +22,7 @@ TINY = (
     "teacher.rounds=2",
     "student.rounds=2",
 )
+SIDES = ("teacher", "student")
 
 
 def distill(out: Path, *overrides: str, code: int = 0) -> Path:
@@ -80,6 +81,14 @@ def test_the_same_again_bit_for_bit_and_with_the_former_teacher(done: Path, tmp_
     )
 
 
+def test_judging_every_few_rounds_ends_in_the_same_figures(done: Path, tmp_path: Path) -> None:
+    out = distill(tmp_path / "run", "data.longtail=10", "student.risk=balanced", "evaluate_every=2")
+    rounds, want = (pd.read_csv(folder / "rounds.csv") for folder in (out, done))
+    assert rounds["mean"].isna().tolist() == [True, False] and rounds["train_loss"].notna().all()
+    assert rounds["mean"].iloc[1] == want["mean"].iloc[1]
+    assert rounds["teacher_mean"].iloc[1] == want["teacher_mean"].iloc[1]
+
+
 def test_resume_plays_an_unfinished_run_again(done: Path, tmp_path: Path) -> None:
     out = distill(tmp_path / "run", "data.longtail=10", "student.risk=balanced")
     (out / "summary.json").unlink()
@@ -109,6 +118,42 @@ def test_a_robust_teacher_whose_gains_are_undone(tmp_path: Path) -> None:
     undone = distill(tmp_path / "undone", *robust, "teacher.undo_gains=true")
     a, b = (json.loads((out / "summary.json").read_text()) for out in (plain, undone))
     assert a["teacher_mean"] == b["teacher_mean"] and a["train_loss"] != b["train_loss"]
+
+
+def test_a_calibrated_teacher_tells_what_is_left(done: Path, tmp_path: Path) -> None:
+    """The saved teacher is the one that was trained; calibrated it makes another student."""
+    words = ("data.longtail=10", "student.risk=balanced", "teacher.calibrate=true")
+    out = distill(tmp_path / "run", *words, f"teacher.from={done}")
+    plain, own = (json.loads((folder / "summary.json").read_text()) for folder in (done, out))
+    assert own["teacher_calibration"] == pytest.approx(plain["teacher_calibration"])
+    assert own["teacher_calibrated"] < own["teacher_calibration"] and "teacher_calibrated" not in plain
+    assert own["teacher_mean"] == plain["teacher_mean"] and own["train_loss"] != plain["train_loss"]
+
+
+def test_in_a_folder_of_teachers_each_run_finds_its_own(tmp_path: Path) -> None:
+    quick = ("teacher.rounds=1", "student.rounds=1", "data.longtail=10")
+    for name, words in {"a": ("seed=1",), "b": ("seed=2",), "c": ("seed=1", "teacher.risk=balanced")}.items():
+        distill(tmp_path / "teachers" / name, *quick, *words)
+    found = distill(
+        tmp_path / "run", *quick, "seed=1", "teacher.risk=balanced", f"teacher.from={tmp_path}/teachers"
+    )
+    own, wanted = (load_file(f / "teacher.safetensors") for f in (found, tmp_path / "teachers" / "c"))
+    assert all(torch.equal(own[name], wanted[name]) for name in wanted)
+    distill(tmp_path / "none", *quick, "seed=3", f"teacher.from={tmp_path}/teachers", code=2)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_tradeoff_at_alpha_zero_is_the_balanced_objective_bit_for_bit(tmp_path: Path) -> None:
+    """Of both sides; at alpha one it is the robust one."""
+    quick = ("data.longtail=10", *(f"{s}.method.{k}" for s in SIDES for k in ("warmup=0", "gamma=1")))
+    rows = {}
+    for risk, alpha in (("tradeoff", 0), ("balanced", 0.5), ("tradeoff", 1), ("robust", 0.5)):
+        risks = [f"{side}.{key}" for side in SIDES for key in (f"risk={risk}", f"alpha={alpha}")]
+        out = distill(tmp_path / f"{risk}{alpha}", *quick, *risks)
+        rows[risk, alpha] = pd.read_parquet(out / "clients.parquet")
+    pd.testing.assert_frame_equal(rows["tradeoff", 0], rows["balanced", 0.5], check_exact=True)
+    pd.testing.assert_frame_equal(rows["tradeoff", 1], rows["robust", 0.5], check_exact=True)
+    assert not rows["robust", 0.5].equals(rows["balanced", 0.5])
 
 
 def test_validation_never_meets_training_or_test() -> None:
