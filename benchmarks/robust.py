@@ -1,155 +1,183 @@
-"""The tables of docs/results/robust.md, from scratch: `make results-robust`, or `python -m benchmarks.robust
-[FOLDER] [STUDY ...]` for some of them. Killed and started again it goes on where it stopped.
+"""The tables of docs/results/robust.md, from scratch: `make results-robust`."""
 
-Settings are shared by all rows of a table: the step size is tuned once for local training and for FedAvg, on
-validation, and every weighting runs with FedAvg's; the weightings' own settings are their defaults, or the
-axis of a curve. The attacks and the teacher x student table are not tuned: every row has the defaults. Sizes
-are those of the experiment files; `..._full` beside them are for larger machines.
+from benchmarks.robust_studies import Attacked, Pairs, Students, Sweeps
+from benchmarks.studies import main
+
+HEAD = """# Robust: the worst client, the worst class
+
+Made by `make results-robust`; README.md says what the figures are, docs/robust.md what the options do. The
+square of a deviation is the variance, in which q-FFL's paper counts. The step size of local training and of
+FedAvg is tuned, and every weighting runs with FedAvg's; what else a weighting has is at its default, or is
+the axis of a curve. Attacks and teacher x student are not tuned: every row has the defaults. Sizes are those
+of the experiments named; `experiment=..._full` beside each is for larger machines.
 """
-
-import shutil
-import subprocess
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-TRIALS, SEEDS = 6, "seed=1,2,3,4,5"
+METHODS = ("local", "fedavg")
 WEIGHTINGS = "weighting=samples,eg,afl,cvar,tilted,qffl,drfa"
-ALPHAS = "weighting.alpha=0.25,0.5,0.75,1.0"
-RISKS = "standard,balanced,robust,tradeoff"
-PAGE = Path(__file__).parents[1] / "docs" / "results" / "robust.md"
-
-
-@dataclass(frozen=True)
-class Study:
-    """One table.
-
-    title: of its section; experiment: its data and sizes; sweeps: of `fedkd run -m` (or `distill -m`)
-    tuned: whether the step size is tuned first; over: the key that a curve follows
-    program: run or distill
-    """
-
-    title: str
-    experiment: str
-    sweeps: Sequence[Sequence[str]]
-    tuned: bool = True
-    over: str | None = None
-    program: str = "run"
-
-
-def _weightings(title: str, experiment: str) -> Study:
-    return Study(title, experiment, (("method=local",), ("method=fedavg", WEIGHTINGS)))
-
-
-def _attack(name: str, *words: str) -> Study:
-    return Study(
-        f"Attack: {name}",
-        "robust_attacks",
-        (
-            ("method=fedavg", "weighting=samples,cvar,eg,afl,tilted", *words),
-            ("method=krum,fedmedian,fedtrimmedavg", *words),
-        ),
-        tuned=False,
-    )
-
-
-STUDIES = {
-    "har": _weightings("Client weightings: human activity, by person", "robust_har"),
-    "fashion": _weightings("Client weightings: Fashion-MNIST extract, Dirichlet 0.1", "robust_fashion"),
-    "classes": _weightings("Client weightings: a class a client", "robust_classes"),
-    "adult": _weightings("Client weightings: Adult, by group", "robust_adult"),
-    "alpha": Study(
-        "Average against worst, along alpha",
-        "robust_har",
-        (("method=fedavg",), ("method=fedavg", "weighting=eg,afl,cvar", ALPHAS)),
-        over="weighting.alpha",
-    ),
-    "cvar": Study(
-        "Average against worst, along the level of CVaR",
-        "robust_har",
-        (("method=fedavg",), ("method=fedavg", "weighting=cvar", "weighting.level=0.1,0.3,0.5,0.8")),
-        over="weighting.level",
-    ),
-    "tilt": Study(
-        "Average against worst, along the tilt",
-        "robust_har",
-        (("method=fedavg",), ("method=fedavg", "weighting=tilted", "weighting.t=0.1,0.5,1.0,2.0,5.0")),
-        over="weighting.t",
-    ),
-    "table": Study(
-        "Teacher objective x student objective: long-tailed CIFAR-10",
-        "distill/robust_cifar10",
-        ((f"teacher.risk={RISKS}", f"student.risk={RISKS}"),),
-        tuned=False,
-        program="distill",
-    ),
-    "qffl": Study(
-        "The shape of q-FFL: synthetic (1, 1)",
-        "robust_synthetic",
-        (("method=fedavg",), ("method=fedavg", "weighting=qffl", "weighting.q=0.1,1.0,5.0")),
-        over="weighting.q",
-    ),
-    "class_margins": Study(
-        "Class multipliers in a federation",
-        "robust_fashion",
-        (
-            ("method=fedavg",),
-            ("method=fedavg", "class_weighting=margin", "class_weighting.alpha=0.0,0.25,0.5,0.75,1.0"),
-        ),
-        over="class_weighting.alpha",
-    ),
-    "honest": _attack("none"),
-    "noise": _attack("label noise", "label_noise.clients=0.2", "label_noise.labels=0.8"),
-    "sign_flip": _attack("flipped sign", "attack=sign_flip", "attack.clients=0.2"),
-    "scale": _attack("scaled update", "attack=scale", "attack.clients=0.2"),
+HAR, FASHION, TABLE = "har_weights", "fashion_weights", "teacher_student"
+QUICK = ("student.method.gamma=1.0", "student.method.warmup=0")
+ROBUST = ("student.risk=robust", *QUICK)
+NEIGHBOURS = {
+    "standard": (),
+    "margin_robust": ROBUST,
+    "margin_robust_calibrated_teacher": (*ROBUST, "teacher.calibrate=true"),
+    "margin_robust_teacher_validation": (*ROBUST, "student.validation=teacher"),
+    "post_shift_robust": ("student.method=post_shift", "student.risk=robust"),
+    "DeTT_robust_teacher": ("objective=dett", "teacher.risk=robust", "student.risk=balanced"),
+    "group_DRO": ("student.method=group_dro",),
+    "logit_adjustment": ("student.method=logit_adjustment",),
+    "AdaAlpha": ("student.method=ada_alpha",),
+    "AdaMargin": ("student.method=ada_margin",),
+    "post_hoc_DRO": ("student.method=prior_shift",),
 }
 
 
-def commands(name: str, out: Path) -> list[list[str]]:
-    """What is run for one study, as a user would type it."""
-    study, runs, tuned = STUDIES[name], out / name / "runs", out / name / "tuned"
-    experiment = f"experiment={study.experiment}"
-    methods = dict.fromkeys(word for sweep in study.sweeps for word in sweep if word.startswith("method="))
-    typed = [
-        ["fedkd", "tune", experiment, method, f"trials={TRIALS}", f"out={tuned}"]
-        for method in methods
-        if study.tuned
-    ]
-    chosen = [f"tuned={tuned}"] if study.tuned else []
-    typed += [
-        ["fedkd", study.program, "-m", experiment, *sweep, SEEDS, *chosen, f"out={runs}"]
-        for sweep in study.sweeps
-    ]
-    over = ["--over", study.over] if study.over else []
-    return [*typed, ["fedkd", "compare", str(runs), "--out", str(out / name / "compared"), *over]]
+def weightings(name: str, title: str, says: str, experiment: str, alone: bool = True) -> Sweeps:
+    """FedAvg under each weighting; beside it local-only training, if that says anything."""
+    rows = (("method=local",), ("method=fedavg", WEIGHTINGS))
+    return Sweeps(name, title, says, experiment, METHODS[not alone :], sweeps=rows[not alone :])
 
 
-def section(name: str, out: Path) -> str:
-    """The study's part of the page; its figures are put beside the page."""
-    found, study = out / name / "compared", STUDIES[name]
-    figures = PAGE.parent / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
-    picture = "tradeoff_over" if study.over else "tradeoff"
-    shutil.copy(found / "figures" / f"{picture}.png", figures / f"robust_{name}.png")
-    typed = "\n".join("    " + " ".join(command) for command in commands(name, Path("runs/robust")))
-    curve = (found / "tradeoff.md").read_text() + "\n" if study.over else ""
-    table = (found / "compare.md").read_text()
-    return f"## {study.title}\n\n{typed}\n\n{curve}{table}\n![{name}](figures/robust_{name}.png)\n"
+def along(name: str, key: str, title: str, parent: str, experiment: str, *words: str) -> Sweeps:
+    """A curve through rows of FedAvg, beside the rows of the parent."""
+    says = f"At the step size chosen above, beside its rows; {key} varies."
+    sweep = ("method=fedavg", *words)
+    return Sweeps(name, title, says, experiment, (), 0, sweeps=(sweep,), over=key, parent=parent)
 
 
-def main(out: Path, names: Sequence[str]) -> None:
-    """Run these studies, and write the page about all that are finished."""
-    for name in names:
-        for command in commands(name, out):
-            print(" ".join(command), flush=True)
-            subprocess.run([sys.executable, "-m", "simulations.cli", *command[1:]], check=True)
-    done = [name for name in STUDIES if (out / name / "compared" / "compare.md").exists()]
-    head = "# Robust\n\nMade by `make results-robust`; README.md says what the figures are.\n"
-    PAGE.write_text("\n".join([head, *(section(name, out) for name in done)]))
-    print(PAGE)
+def attacked(kind: str, says: str, *words: str) -> Attacked:
+    """The weightings and three robust rules of Flower under one kind of bad clients."""
+    return Attacked(
+        f"attack_{kind}",
+        f"Bad clients: {kind.replace('_', ' ')}",
+        says,
+        "robust_attacks",
+        (),
+        sweeps=(
+            ("method=fedavg", WEIGHTINGS, *words),
+            ("method=fedavg", "weighting=tilted", "weighting.t=-2.0", *words),
+            ("method=krum", "method.strategy.num_malicious_nodes=4", *words),
+            ("method=fedmedian,fedtrimmedavg", *words),
+        ),
+    )
 
+
+STUDIES = (
+    weightings(
+        HAR,
+        "Client weightings: human activity recognition, 30 people",
+        "Each person is a client, split by recording; a narrow 1-D CNN.",
+        "robust_har",
+    ),
+    weightings(
+        FASHION,
+        "Client weightings: Fashion-MNIST extract, 20 clients, Dirichlet 0.1",
+        "The 10,000 images of `fashion_mini`, the 4-convolution CNN of width 8.",
+        "robust_fashion",
+    ),
+    weightings(
+        "three_classes",
+        "Client weightings: three classes of Fashion-MNIST, one a client",
+        "The setting of the AFL paper: T-shirt, pullover and shirt, logistic regression, one local step a "
+        "round. A client alone knows one class and is always right about it: no local-only row.",
+        "robust_classes",
+        alone=False,
+    ),
+    Pairs(
+        TABLE,
+        "Teacher objective x student objective: long-tailed CIFAR-10, ratio 100",
+        "Small residual networks on a seeded subset, self-distillation; of the balanced test set one half is "
+        "for validation. The worst tenth of ten classes is the worst class.",
+        "distill/robust_cifar10",
+        (),
+        more=QUICK,
+    ),
+    Sweeps(
+        "qffl_synthetic",
+        "The shape of q-FFL: synthetic (1, 1)",
+        "50 clients, logistic regression, 10 clients a round.",
+        "robust_synthetic",
+        METHODS,
+        sweeps=(
+            ("method=local",),
+            ("method=fedavg",),
+            ("method=fedavg", "weighting=qffl", "weighting.q=0.1,1.0,5.0"),
+        ),
+        over="weighting.q",
+    ),
+    along(
+        "qffl_har",
+        "weighting.q",
+        "The shape of q-FFL: human activity",
+        HAR,
+        "robust_har",
+        "weighting=qffl",
+        "weighting.q=0.1,5.0",
+    ),
+    attacked("none", "20 clients, Dirichlet 0.5, an MLP: nobody is bad."),
+    attacked(
+        "label_noise",
+        "In a fifth of the clients, 80 % of the training labels are wrong.",
+        "label_noise.clients=0.2",
+        "label_noise.labels=0.8",
+    ),
+    attacked(
+        "sign_flip", "A fifth of the clients sends the opposite.", "attack=sign_flip", "attack.clients=0.2"
+    ),
+    attacked(
+        "scale", "A fifth of the clients sends ten times its update.", "attack=scale", "attack.clients=0.2"
+    ),
+    weightings(
+        "adult_weights",
+        "Client weightings: Adult, by occupation",
+        "A client for each occupation with 100 people and more; a small perceptron.",
+        "robust_adult",
+    ),
+    along(
+        "har_alpha",
+        "weighting.alpha",
+        "Average against worst, along alpha: human activity",
+        HAR,
+        "robust_har",
+        "weighting=eg,afl,cvar",
+        "weighting.alpha=0.25,0.5,0.75",
+    ),
+    along(
+        "har_level",
+        "weighting.level",
+        "Average against worst, along the level of CVaR: human activity",
+        HAR,
+        "robust_har",
+        "weighting=cvar",
+        "weighting.level=0.1,0.4,0.8",
+    ),
+    along(
+        "har_tilt",
+        "weighting.t",
+        "Average against worst, along the tilt: human activity",
+        HAR,
+        "robust_har",
+        "weighting=tilted",
+        "weighting.t=0.5,2.0,5.0",
+    ),
+    along(
+        "fashion_classes",
+        "class_weighting.alpha",
+        "Average against worst class, along alpha of the class multipliers: Fashion-MNIST extract",
+        FASHION,
+        "robust_fashion",
+        "class_weighting=margin",
+        "class_weighting.alpha=0.0,0.25,0.5,0.75,1.0",
+    ),
+    Students(
+        "students",
+        "Ways to teach the worst class: long-tailed CIFAR-10, ratio 100",
+        "Students of the teachers above: those of the standard objective, but for DeTT.",
+        "distill/robust_cifar10",
+        (),
+        parent=TABLE,
+        rows=NEIGHBOURS,
+    ),
+)
 
 if __name__ == "__main__":
-    folder, *wanted = sys.argv[1:] or ["runs/robust"]
-    main(Path(folder), wanted or list(STUDIES))
+    main("robust", HEAD, STUDIES)

@@ -92,6 +92,7 @@ RULES: dict[str, Rule] = {
     "engine.cohort_size": _whole_or_null(1, "a size by how many clients are asked"),
     "teacher.rounds": _whole(1),
     "teacher.undo_gains": _FLAG,
+    "teacher.calibrate": _FLAG,
     "student.rounds": _whole(1),
     "student.validation": Rule(lambda v: v in ("onehot", "teacher"), "onehot or teacher"),
     "student.labelled": Rule(lambda v: number(v) and 0 < v <= 1, "a fraction in (0, 1]"),

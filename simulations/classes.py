@@ -4,7 +4,7 @@ A class takes the place of a client. So `clients.parquet` has a row per (round, 
 in `rounds.csv` is the balanced accuracy and `weighted_mean` the plain one, and reports and comparisons work
 as for clients. `classes.parquet` holds what only classes have, a row per (model, round, class):
 `val_accuracy`, `test_accuracy` (NaN for a class that is absent there), `multiplier`, `gain` (c = w / prior)
-and `calibration` (of the scores on validation data).
+and `calibration` (of the scores on validation data, weighted to the class mix of the training data).
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fedkd.data.samples import Samples
 from fedkd.fairness import summarise
-from fedkd.robust.class_baselines import class_calibration
+from fedkd.robust.calibration import class_calibration
 from fedkd.training.evaluate import evaluate
 from simulations.measure import columns
 from simulations.rundir import replacing
@@ -54,10 +54,11 @@ class ClassLog:
     """`classes.parquet`, written anew after each round: it is small.
 
     out: the run folder, which exists
+    weights: (n,) of the validation samples, `mix_weights`
     """
 
-    def __init__(self, out: Path) -> None:
-        self.path = out / "classes.parquet"
+    def __init__(self, out: Path, weights: Tensor) -> None:
+        self.path, self.weights = out / "classes.parquet", weights
         self.rows: Rows = []
 
     def add(
@@ -68,7 +69,7 @@ class ClassLog:
         rows: of `class_rows`, both splits; log_probs: (n, M) on `val`; state: of the class method
         """
         accuracy = {(row["split"], row["client"]): row["accuracy"] for row in rows}
-        calibration = class_calibration(log_probs.exp(), val.y)
+        calibration = class_calibration(log_probs.exp(), val.y, self.weights)
         self.rows += [
             {
                 "model": model,

@@ -20,7 +20,9 @@ from torch import Tensor
 from fedkd.models.staged import StagedModel
 from fedkd.objectives.base import Objective
 from fedkd.objectives.logits import CE
-from fedkd.training.distill import Distillation, shifted
+from fedkd.objectives.taps import last_linear
+from fedkd.robust.calibration import class_calibration, mix_weights, rescale, vector_scaling
+from fedkd.training.distill import Distillation, logits_of, shifted
 from fedkd.training.program import Params, part
 from simulations.classes import ClassLog, class_rows, figures
 from simulations.distill_parts import Prepared, prepare, seed_of
@@ -55,12 +57,13 @@ class Session:
     def __init__(self, prepared: Prepared, out: Path) -> None:
         self.prepared, self.out, self.config = prepared, out, prepared.config
         self.data, self.seed = prepared.data, int(prepared.config["seed"])
-        self.log = ClassLog(out)
+        self.weights = mix_weights(self.data.train.y, self.data.val.y, self.data.num_classes)
+        self.log = ClassLog(out, self.weights)
 
     def play(self) -> None:
         """Teacher, then student."""
         recorder = Recorder(self.out)
-        plan = Plan(self.seed, self.config["student"]["rounds"])
+        plan = self._plan(self.config["student"]["rounds"])
         recorder.started(plan)
         teachers, beside = self._teachers()
         stage = self._stage(
@@ -70,7 +73,7 @@ class Session:
         progress.started(plan)
         try:
             for round_ in self._rounds("student", stage):
-                round_.figures |= beside
+                round_.figures |= beside if round_.evaluation else {}
                 for watcher in (recorder, progress):
                     watcher.round_done(round_, _NOTHING)
         finally:
@@ -88,13 +91,16 @@ class Session:
         frame = pd.DataFrame([{"round": 0, **row} for row in rows])
         with replacing(self.out / PARTS / f"{0:06d}.parquet") as path:
             frame.to_parquet(path, index=False)
-        return teachers, {f"teacher_{name}": told[name] for name in _TOLD}
+        beside = {f"teacher_{name}": told[name] for name in _TOLD}
+        if self.config["teacher"]["calibrate"]:
+            beside["teacher_calibrated"] = max(self._calibrate(teacher) for teacher in teachers)
+        return teachers, beside
 
     def _train_teacher(self) -> tuple[list[StagedModel], Round]:
         stage = self._stage("teacher", CE(), [])
         history: list[dict[str, Any]] = []
         progress = ProgressWatcher(f"{self.out.name} teacher")
-        progress.started(Plan(self.seed, stage.total_rounds))
+        progress.started(self._plan(stage.total_rounds))
         try:
             for round_ in self._rounds("teacher", stage):
                 progress.round_done(round_, _NOTHING)
@@ -109,6 +115,13 @@ class Session:
         model = self.prepared.networks["teacher"]
         model.load_state_dict(part(params, "network"))
         return [model], round_
+
+    def _calibrate(self, teacher: StagedModel) -> float:
+        """Calibrate by class on validation data; what is left of the error, of the worst class."""
+        val = self.data.val
+        rescale(last_linear(teacher), *vector_scaling(logits_of(teacher, val.x), val.y, self.weights))
+        probabilities = logits_of(teacher, val.x).softmax(1)
+        return float(class_calibration(probabilities, val.y, self.weights).max())
 
     def _judge_given(self) -> Round:
         """The first given teacher is written down, and judged, as one of this run."""
@@ -126,6 +139,9 @@ class Session:
             lessons=self.prepared.lessons["teacher"],
         )
         return self._judged("teacher", 0, stage)
+
+    def _plan(self, rounds: int) -> Plan:
+        return Plan(self.seed, rounds, evaluate_every=self.config["evaluate_every"])
 
     def _stage(
         self, side: str, objective: Objective, teachers: Sequence[StagedModel], validation: Any = "onehot"
@@ -145,17 +161,18 @@ class Session:
         )
 
     def _rounds(self, side: str, stage: Distillation) -> Iterator[Round]:
-        """Train, and judge the model after each round."""
-        begun = time.perf_counter()
+        """Train, and judge the model after each round, or each few."""
+        begun, plan = time.perf_counter(), self._plan(stage.total_rounds)
         for number, loss in stage.rounds():
-            round_ = self._judged(side, number, stage)
+            judged = plan.evaluates(number)
+            round_ = self._judged(side, number, stage) if judged else Round(number, Exchange())
             round_.metrics["train_loss"] = loss
             round_.seconds, begun = time.perf_counter() - begun, time.perf_counter()
             yield round_
 
     def _judged(self, side: str, number: int, stage: Distillation) -> Round:
         val, test = self.data.val, self.data.test
-        told = stage.predict(val.x)
+        told = stage.held_out()
         rows = class_rows(stage.predict(test.x), test, "test", side) + class_rows(told, val, "val", side)
         worst = self.log.add(side, number, rows, val, told, stage.state)
         found = figures(rows, self.seed) | {"calibration": worst}

@@ -161,16 +161,33 @@ def seed_of(side: str, seed: int) -> int:
     return int(rng(seed, f"distill {side}").integers(2**31))
 
 
+def same_teacher(folder: Path, config: Mapping[str, Any]) -> Path:
+    """Of a folder of runs, as a sweep leaves it, the run with this run's teacher; else the folder itself."""
+    runs = [file.parent for file in sorted(folder.glob(f"*/{TEACHER_FILE}"))]
+    alike = (run for run in runs if _teaching(load_config(run)) == _teaching(config))
+    return folder if (folder / TEACHER_FILE).is_file() else next(alike, folder)
+
+
+def _teaching(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides a trained teacher; the machine's paths do not."""
+    later = ("from", "undo_gains", "calibrate")
+    own = {key: value for key, value in config["teacher"].items() if key not in later}
+    data = {key: value for key, value in config["data"].items() if key not in ("root", "verify")}
+    names = ("split", "label_noise", "partition", "validation", "local", "seed", "precision")
+    return {"teacher": own, "data": data} | {name: config[name] for name in names}
+
+
 def former(source: str, config: Mapping[str, Any], data: ClientData) -> StagedModel:
-    """The teacher of a former run (its folder), or a network in a file, of the kind `teacher.model`."""
-    path = Path(source)
+    """The teacher of a former run (its folder, or one that holds it), or a network in a file."""
+    path = same_teacher(Path(source), config)
     node = config["teacher"]["model"]
     if path.is_dir():
         node = load_config(path).get("teacher", {}).get("model", node)
         path = path / TEACHER_FILE
     if not path.is_file():
         raise ConfigError(
-            f"teacher.from={source}: the folder of a finished `fedkd distill`, or a .safetensors file"
+            f"teacher.from={source}: the folder of a finished `fedkd distill`, one that holds such a run "
+            "with this seed, data and teacher, or a .safetensors file is needed"
         )
     model = network("teacher", node, data, 0)
     try:

@@ -5,6 +5,7 @@ into normalised float32 when a client's share is gathered, by the statistics of 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -99,15 +100,19 @@ class Source(ABC):
     """A data set by name; `load` reads it.
 
     longtail: ratio between the largest and the smallest class of the pool, 1 keeps all (data.longtail);
-    max_samples: size of a subset of the pool with its label mix, the same for every seed; null keeps all.
+    max_samples: size of a subset of the pool with its label mix, the same for every seed; null keeps all;
+    classes: numbers of the classes that are kept, and renumbered in this order; null keeps all.
     """
 
     longtail: float = 1.0
     max_samples: int | None = None
+    classes: Sequence[int] | None = None
 
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
+        if self.classes is not None:
+            _check_classes(self.classes)
         real("data.longtail", self.longtail, 1, np.inf, open_high=True)
         if self.max_samples is not None:
             whole("data.max_samples", self.max_samples, at_least=1)
@@ -117,8 +122,10 @@ class Source(ABC):
         """The complete data set from its files."""
 
     def load(self) -> DataSet:
-        """The data set with its long tail and subset applied."""
+        """The data set with its choice of classes, long tail and subset applied, in this order."""
         data = self.read()
+        if self.classes is not None:
+            data = restricted(data, self.classes)
         if self.longtail > 1:
             data = data.keep(long_tail(data.y, len(data.class_names), self.longtail))
         if self.max_samples is not None and self.max_samples < len(data.y):
@@ -130,6 +137,35 @@ class Source(ABC):
         from fedkd.data.resident import ResidentFederation  # the federation knows data sets, not the reverse
 
         return ResidentFederation.divide(self.load(), plan)
+
+
+def restricted(data: DataSet, classes: Sequence[int]) -> DataSet:
+    """Pool and test set without the other classes; `classes[i]` becomes class i."""
+    if data.is_text:
+        raise ConfigError(
+            f"data.classes would leave holes in the text of data={data.name}; data.classes=null is needed"
+        )
+    number = np.full(len(data.class_names), -1)
+    if max(classes) >= len(number):
+        raise ConfigError(
+            f"data.classes={list(classes)}: the classes of data={data.name} are 0 to {len(number) - 1}"
+        )
+    number[list(classes)] = np.arange(len(classes))
+    held = data.keep(np.flatnonzero(number[data.y] >= 0))
+    test_x, test_y = data.test_x, data.test_y
+    if test_x is not None and test_y is not None:
+        tested = number[test_y] >= 0
+        test_x, test_y = test_x[tested], number[test_y[tested]]
+    names = tuple(data.class_names[k] for k in classes)
+    return replace(held, y=number[held.y], class_names=names, test_x=test_x, test_y=test_y)
+
+
+def _check_classes(classes: Sequence[int]) -> None:
+    numbers = isinstance(classes, list | tuple) and all(type(k) is int and k >= 0 for k in classes)
+    if not numbers or len(classes) < 2 or len(set(classes)) < len(classes):
+        raise ConfigError(
+            f"data.classes={classes}: two or more different class numbers, such as [0,2,6], are needed"
+        )
 
 
 def long_tail(y: np.ndarray, num_classes: int, ratio: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What worst-class training is compared with, and the calibration that decides whether a teacher can help.
+"""What worst-class training is compared with.
 
 Everything works on plain logits, probabilities and labels. Notation as in `fedkd.robust.worst_class`.
 """
@@ -111,12 +111,3 @@ def ada_margin_gains(margins: Tensor, least: float = 0.05) -> np.ndarray:
     which the teacher is unsure is treated like a rare one.
     """
     return 1 / margins.double().clamp(min=least).cpu().numpy()
-
-
-def class_calibration(probabilities: Tensor, labels: Tensor, bins: int = 15) -> np.ndarray:
-    """Calibration error of each class (M,): mean over equal-mass bins of |mean p_y - frequency of y|."""
-    p = probabilities.detach().double().cpu().numpy()
-    true = np.eye(p.shape[1])[labels.cpu().numpy()]
-    order = np.argsort(p, axis=0, kind="stable")
-    gap = np.take_along_axis(p - true, order, axis=0)
-    return np.mean([np.abs(part.mean(0)) for part in np.array_split(gap, min(bins, len(gap)))], axis=0)

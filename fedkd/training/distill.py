@@ -72,16 +72,23 @@ class Distillation:
         self.learned: dict[str, Any] = {}
         self.cached: dict[str, Tensor] = {}
         self.targets = data.val.y
+        self._held: tuple[Params, Tensor] | None = None
         self.state = self._begin(validation)
 
     def predict(self, x: Tensor) -> Tensor:
         """Log-probabilities (n, M) of the model as it is now."""
         return self.trainer.predict(self.params, x)
 
+    def held_out(self) -> Tensor:
+        """The same on the validation data (n, M), told once for each model."""
+        if self._held is None or self._held[0] is not self.params:
+            self._held = self.params, self.predict(self.data.val.x)
+        return self._held[1]
+
     def rounds(self) -> Iterator[tuple[int, float]]:
         """Train round after round; yields its number, from 1, and the loss on its first batch."""
         for number in range(1, self.total_rounds + 1):
-            risks = class_risks(self.predict(self.data.val.x), self.targets)
+            risks = class_risks(self.held_out(), self.targets)
             self.state = self.method.update(risks, self.state)
             task = self.trainer.task(self.data, self.params, self.params, seed=self.seed, server_round=number)
             self.trainer.progress.first_loss = None
@@ -92,7 +99,7 @@ class Distillation:
 
     def _finish(self) -> None:
         """Put the method's shift, if it has one, into the finished network."""
-        shift = self.method.finish(self.predict(self.data.val.x), self.targets, self.state)
+        shift = self.method.finish(self.held_out(), self.targets, self.state)
         if shift is not None:
             self.params = shifted(self.learner, self.params, shift)
 
@@ -199,6 +206,13 @@ class Distillation:
         if len(seen) == 1:
             told[EMBEDDING] = torch.cat([features[EMBEDDING] for _, features in seen[0]])
         return told
+
+
+@torch.no_grad()
+def logits_of(model: StagedModel, x: Tensor, size: int = 512) -> Tensor:
+    """Logits (n, M) of a finished network."""
+    model.eval()
+    return torch.cat([model(in_layout(batch)) for batch in x.split(size)])
 
 
 def shifted(learner: Learner, params: Params, shift: Tensor) -> Params:

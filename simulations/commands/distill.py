@@ -20,7 +20,9 @@ the most used keys:
                                        margin, group_dro, logit_adjustment, post_shift, prior_shift;
                                        for students also ada_alpha, ada_margin
   student.validation=onehot|teacher    whose labels the class risks are measured with
-  teacher.from=FOLDER                  the teacher of a former run; a list: several teachers
+  teacher.from=FOLDER                  the teacher of a former run, or of the one among several that has
+                                       this seed, data and teacher; a list: several teachers
+  teacher.calibrate=true               by class, on validation data, before the student sees it
   student.labelled=0.05                share of the training labels that the student may use
   proxy=NAME  student.keep=0.5         unlabelled data of another kind to learn from; the surest half
   teacher.rounds=10  student.rounds=10  seed=0  out=FOLDER  overwrite=true

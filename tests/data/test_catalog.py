@@ -14,6 +14,7 @@ from fedkd.data import build_federation
 from fedkd.data.catalog.cifar import Cifar10, Cifar100
 from fedkd.data.catalog.images import FashionMini, FashionMnist, Mnist
 from fedkd.data.catalog.people import DigitsByWriter, Femnist
+from fedkd.data.dataset import Source
 from fedkd.data.resident import ResidentFederation
 from fedkd.errors import ConfigError
 
@@ -69,6 +70,23 @@ def test_fashion_mini_is_shipped_and_fixed() -> None:
     assert np.bincount(data.y).tolist() == [800] * 10 and np.bincount(data.test_y).tolist() == [200] * 10
     # the split is part of the data set: whoever changes it changes every published number
     assert int(data.y[:1000].dot(np.arange(1000))) == 2_257_861
+
+
+IMAGES = ("fashion_mini", "fashion_mnist", "mnist", "cifar10", "cifar100", "femnist", "digits_by_writer")
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_image_set_has_a_long_tail_and_a_choice_of_classes(name: str) -> None:
+    target = locate(yaml.safe_load((CONF / "data" / f"{name}.yaml").read_text())["_target_"])
+    assert {"longtail", "classes"} <= accepted(target)[0]
+    assert target.load is Source.load  # where both are applied
+
+
+def test_a_long_tailed_fashion_mini_of_three_classes() -> None:
+    data = FashionMini(classes=[0, 2, 6], longtail=100).load()
+    assert np.bincount(data.y).tolist() == [800, 80, 8]
+    assert data.test_y is not None and np.bincount(data.test_y).tolist() == [200] * 3
+    assert data.class_names == ("T-shirt", "pullover", "shirt")
 
 
 def config(**nodes: Any) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from fedkd.data.dataset import DataSet, Source, long_tail, subset
+from fedkd.data.dataset import DataSet, Source, long_tail, restricted, subset
 from fedkd.errors import ConfigError
 
 
@@ -65,6 +65,56 @@ def test_load_applies_the_tail_then_the_subset() -> None:
     assert (
         data.persons is not None and data.persons.tolist() == data.x[:, 0].tolist()
     )  # columns stay together
+
+
+@dataclass(frozen=True)
+class WithTest(Source):
+    """Four samples each of four classes, x their numbers; a test sample of each class."""
+
+    name: ClassVar[str] = "tested"
+
+    def read(self) -> DataSet:
+        y = np.arange(16) % 4
+        return DataSet(
+            "tested",
+            np.arange(16.0)[:, None],
+            y,
+            tuple("abcd"),
+            test_x=np.arange(4.0)[:, None],
+            test_y=np.arange(4),
+            persons=np.arange(16),
+        )
+
+
+def test_chosen_classes_are_kept_and_renumbered_in_the_order_given() -> None:
+    data = WithTest(classes=[3, 1]).load()
+    assert data.class_names == ("d", "b")
+    assert data.x[:, 0].tolist() == [1, 3, 5, 7, 9, 11, 13, 15]
+    assert data.y.tolist() == [1, 0] * 4
+    assert data.persons is not None and data.persons.tolist() == data.x[:, 0].tolist()
+    assert data.test_x is not None and data.test_x[:, 0].tolist() == [1, 3]
+    assert data.test_y is not None and data.test_y.tolist() == [1, 0]
+    tail = WithTest(classes=[3, 1], longtail=4).load()  # floor(4 * 4^-y): the order is also that of the tail
+    assert np.bincount(tail.y).tolist() == [4, 1]
+
+
+def test_a_data_set_without_test_file_can_be_restricted() -> None:
+    data = restricted(Toy().read(), [1, 0])
+    assert data.test_x is None and np.bincount(data.y).tolist() == [100, 100] and data.y[0] == 1
+
+
+@pytest.mark.parametrize("wrong", [[0], [0, 0], "0,2", [0, -1], [0, 1.0], 3, [True, 0]])
+def test_a_choice_that_is_none_is_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match=r"data\.classes=.*: two or more different class numbers"):
+        WithTest(classes=wrong)
+
+
+def test_classes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"data\.classes=\[0, 4\]: the classes of data=tested are 0 to 3"):
+        WithTest(classes=[0, 4]).load()
+    text = DataSet("t", np.zeros((4, 4), np.uint8), np.arange(4) % 2, ("a", "b"), gap=4)
+    with pytest.raises(ConfigError, match=r"would leave holes in the text of data=t; data\.classes=null"):
+        restricted(text, [0, 1])
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,18 @@
 """Bad updates by hand, in a whole run too, and who may be attacked."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
+from fedkd.data.skew import LabelNoise
 from fedkd.errors import ConfigError
 from fedkd.robust.attack import Attack
 from simulations.config import resolve
 from simulations.run import run
+from simulations.shown import BAD
 
 TINY = (
     "engine=inline",
@@ -58,6 +61,19 @@ def test_when_everybody_attacks_the_server_steps_by_the_factor(tmp_path: Path) -
     long = play(tmp_path / "b", *silent, "local.epochs=2")
     pd.testing.assert_frame_equal(short, long, check_exact=True)
     assert not short.equals(play(tmp_path / "c", *silent[:1]))
+
+
+def test_the_run_folder_names_bad_clients(tmp_path: Path) -> None:
+    attack = ("attack=scale", "attack.clients=0.5")
+    noise = ("label_noise.clients=0.25", "label_noise.labels=0.5")
+    play(tmp_path / "a", "method=fedavg", "seed=3", *attack, *noise)
+    told = {int(k): what for k, what in json.loads((tmp_path / "a" / BAD).read_text()).items()}
+    (noisy,) = LabelNoise(0.25, 0.5).chosen(4, seed=3)
+    attackers = Attack(10.0, clients=0.5).chosen(4, seed=3)
+    assert told.keys() == attackers | {noisy}
+    assert "wrong labels" in told[noisy] and all("attacks" in told[k] for k in attackers)
+    play(tmp_path / "b", "method=fedavg")
+    assert not (tmp_path / "b" / BAD).exists()
 
 
 @pytest.mark.parametrize("method", ["fedd2s", "local"])

@@ -1,4 +1,4 @@
-"""The comparisons of worst-class training, and per-class calibration, against hand-made values."""
+"""The comparisons of worst-class training, against hand-made values."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,6 @@ from fedkd.robust.class_baselines import (
     GroupDRO,
     ada_alpha,
     ada_margin_gains,
-    class_calibration,
     logit_adjusted,
     post_shift,
     teacher_margins,
@@ -89,27 +88,3 @@ def test_ada_alpha_copies_the_teacher_only_where_it_is_right() -> None:
 
 def test_ada_margin_gains_most_where_the_teacher_is_unsure() -> None:
     np.testing.assert_allclose(ada_margin_gains(torch.tensor([0.5, -0.1, 0.04, 1.0])), [2, 20, 20, 1])
-
-
-def test_calibration_by_hand() -> None:
-    p = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.6, 0.8], dtype=torch.float64)
-    y = torch.tensor([0, 1, 0, 0, 1, 1])
-    got = class_calibration(torch.stack([1 - p, p], 1), y, bins=3)
-    # Class 1, pairs by p: means 0.15, 0.35, 0.7 against frequencies 0.5, 0, 1. Class 0 mirrors it.
-    np.testing.assert_allclose(got, [1.0 / 3, 1.0 / 3])
-    few = class_calibration(torch.tensor([[0.2, 0.8]]), torch.tensor([1]))
-    np.testing.assert_allclose(few, [0.2, 0.2], atol=1e-7)
-
-
-def test_calibration_finds_the_class_that_is_off() -> None:
-    draw = torch_rng(0, "calibration")
-    p = (1.5 * torch.randn(30_000, 4, generator=draw, dtype=torch.float64)).softmax(1)
-    y = torch.multinomial(p, 1, generator=draw).squeeze(1)
-    honest = class_calibration(p, y)
-    assert honest.max() < 0.015
-    # Halve class 3 and give its mass to class 0: these two are off, the others are not.
-    shifted = p.clone()
-    shifted[:, 3] /= 2
-    shifted[:, 0] += shifted[:, 3]
-    off = class_calibration(shifted, y)
-    assert off[3] > 0.1 and off[0] > 0.1 and off[1:3].max() < 0.015

@@ -73,12 +73,12 @@ class IdxSource(FileSource):
     """MNIST and its twins: four IDX files, or two splits of the Hub."""
 
     sums: ClassVar[Mapping[str, str]]
-    classes: ClassVar[tuple[str, ...]]
+    class_names: ClassVar[tuple[str, ...]]
     hub_id: ClassVar[str]
 
     def read(self) -> DataSet:
         pool = self._arrays()
-        return DataSet(self.name, pool["x"], pool["y"], self.classes, pool["test_x"], pool["test_y"])
+        return DataSet(self.name, pool["x"], pool["y"], self.class_names, pool["test_x"], pool["test_y"])
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """x, y, test_x, test_y."""
@@ -99,7 +99,7 @@ class Mnist(IdxSource):
 
     name: ClassVar[str] = "mnist"
     sums: ClassVar[Mapping[str, str]] = MNIST_SUMS
-    classes: ClassVar[tuple[str, ...]] = DIGITS
+    class_names: ClassVar[tuple[str, ...]] = DIGITS
     hub_id: ClassVar[str] = "ylecun/mnist"
     lookup: ClassVar[Lookup] = Lookup(
         "mnist",
@@ -115,7 +115,7 @@ class FashionMnist(IdxSource):
 
     name: ClassVar[str] = "fashion_mnist"
     sums: ClassVar[Mapping[str, str]] = FASHION_SUMS
-    classes: ClassVar[tuple[str, ...]] = FASHION
+    class_names: ClassVar[tuple[str, ...]] = FASHION
     hub_id: ClassVar[str] = "zalando-datasets/fashion_mnist"
     lookup: ClassVar[Lookup] = Lookup(
         "fashion_mnist",
