@@ -155,7 +155,8 @@ REGIMES: dict[str, Regime] = {
     "several_teachers": Regime(
         "Several teachers",
         "A wide perceptron, a network of four convolutions and a residual network teach a perceptron with "
-        "one layer of 32; plain KD follows the mean of their logits.",
+        "one layer of 32; plain KD follows the mean of their logits. Of MST its third stage: "
+        "teachers are not specialised.",
         FASHION,
         (
             ("teacher.model=mlp", "teacher.rounds=2", "local.epochs=5"),

@@ -37,6 +37,14 @@ def weightings(name: str, title: str, says: str, experiment: str, alone: bool = 
     return Sweeps(name, title, says, experiment, METHODS[not alone :], sweeps=rows[not alone :])
 
 
+def qffl(name: str, title: str, says: str, experiment: str, *more: str) -> Sweeps:
+    """q-FedAvg along q beside FedAvg and local-only training."""
+    alone, base = ("method=local",), ("method=fedavg",)
+    powers = ("method=fedavg", "weighting=qffl", "weighting.q=0.1,1.0,5.0")
+    rows, over = (alone, base, powers), "weighting.q"
+    return Sweeps(name, title, says, experiment, METHODS, more=more, sweeps=rows, over=over)
+
+
 def along(name: str, key: str, title: str, parent: str, experiment: str, *words: str) -> Sweeps:
     """A curve through rows of FedAvg, beside the rows of the parent."""
     says = f"At the step size chosen above, beside its rows; {key} varies."
@@ -91,27 +99,20 @@ STUDIES = (
         (),
         more=QUICK,
     ),
-    Sweeps(
+    qffl(
         "qffl_synthetic",
         "The shape of q-FFL: synthetic (1, 1)",
-        "50 clients, logistic regression, 10 clients a round.",
+        "50 clients, logistic regression, 10 clients a round with one local step.",
         "robust_synthetic",
-        METHODS,
-        sweeps=(
-            ("method=local",),
-            ("method=fedavg",),
-            ("method=fedavg", "weighting=qffl", "weighting.q=0.1,1.0,5.0"),
-        ),
-        over="weighting.q",
     ),
-    along(
+    qffl(
         "qffl_har",
-        "weighting.q",
         "The shape of q-FFL: human activity",
-        HAR,
+        "Each person is a client, all of them take part, with one local step a round.",
         "robust_har",
-        "weighting=qffl",
-        "weighting.q=0.1,5.0",
+        "local.steps=1",
+        "rounds=75",
+        "evaluate_every=25",
     ),
     attacked("none", "20 clients, Dirichlet 0.5, an MLP: nobody is bad."),
     attacked(

@@ -5,6 +5,10 @@
 A gate on the student's logits selects the k teachers of each sample. As in the reference the selection
 carries no gradient, so only the load balance LB trains the gate, and LB reaches the student. `routing=gated`
 weights the selected teachers by the gate, which then learns; it is this library's addition.
+
+This is the paper's third stage. The first two, co-training of student and teachers and the training of the
+mask networks that specialise a teacher (`MaskNet`), are played by no program here: teachers are taken as they
+are.
 """
 
 from collections.abc import Sequence

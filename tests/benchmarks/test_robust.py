@@ -83,8 +83,9 @@ def test_attacks_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_teachers_and_students_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(robust_studies, "RISKS", ("standard", "robust"))
     small = ("data=fashion_mini", "data.max_samples=300", "data.longtail=10", "validation=split")
-    quick = tuple(f"{side}.{key}" for side in ("teacher", "student") for key in ("model=mlp", "rounds=1"))
-    common = ("t", "s", "distill/robust_cifar10", (), 0, "1", (*small, *quick))
+    keys = ("model=cnn4", "model.width=2", "rounds=1")
+    quick = tuple(f"{side}.{key}" for side in ("teacher", "student") for key in keys)
+    common = ("t", "s", "distill/robust_cifar10", (), 0, "1", (*small, *quick, "local.epochs=1"))
     table = Pairs("table", *common)
     table.play(tmp_path, "page")
     text = table.section(tmp_path, "page")
