@@ -80,14 +80,14 @@ def local_runs(groups: Sequence[Group]) -> dict[tuple[str, int], Run]:
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration without what may differ between repeats."""
-    weighting = {key: value for key, value in (config.get("weighting") or {}).items() if key != "reference"}
+    weighting, availability = (
+        {key: value for key, value in (config.get(name) or {}).items() if key not in ("reference", "seed")}
+        for name in ("weighting", "availability")  # their `seed` follows the run's
+    )
     partition = {key: value for key, value in config["partition"].items() if key not in ("seed", "save")}
     apart = ("seed", "choices", "engine", "out", "overwrite", "tuned", "track", "callbacks")
     kept = {key: value for key, value in config.items() if key not in apart}
     kept["data"] = {key: value for key, value in config["data"].items() if key not in ("root", "verify")}
-    availability = {
-        k: v for k, v in (config.get("availability") or {}).items() if k != "seed"
-    }  # follows `seed`
     return kept | {"weighting": weighting, "partition": partition, "availability": availability}
 
 

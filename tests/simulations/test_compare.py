@@ -177,6 +177,12 @@ def test_seeds_of_both_kinds_are_repeats_and_settings_are_told_apart(
     assert not any(note.startswith("local.lr") for note in told)  # the labels say it
 
 
+def test_a_weighting_that_draws_is_one_row_with_all_seeds(made: Callable[..., Path], tmp_path: Path) -> None:
+    drfa = ("method=fedavg", "weighting=drfa", "local.steps=2")
+    table = read([made(f"d{seed}", LEVELS, *drfa, f"seed={seed}") for seed in (1, 2)])
+    assert [(each.label, len(each.runs)) for each in table.groups] == [("fedavg", 2)]
+
+
 def test_what_is_chosen_by_name_is_told_by_name(made: Callable[..., Path], tmp_path: Path) -> None:
     """Not by all settings that the one has and the other has not; notes say what labels do not."""
     eg, fast = ("method=fedavg", "weighting=eg"), "local.lr=0.25"
