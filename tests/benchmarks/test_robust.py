@@ -9,6 +9,7 @@ import pytest
 from benchmarks import robust_studies, studies
 from benchmarks.robust import NEIGHBOURS, STUDIES
 from benchmarks.robust_studies import Attacked, Pairs, Students, away, bad_weight, students, teachers
+from fedkd.models import build_model, model_node
 from simulations.config import resolve
 from simulations.overrides import expand_sweep
 from simulations.programs import DISTILL
@@ -28,8 +29,15 @@ def test_every_command_resolves() -> None:
 
 
 def test_every_experiment_has_its_full_size_beside_it() -> None:
+    """Of the same kind of data, and with a model that can be built."""
     for name in {study.experiment for study in STUDIES}:
-        resolve([f"experiment={name}_full"], *([DISTILL] if "/" in name else []))
+        main = [DISTILL] if "/" in name else []
+        small, full = (resolve([f"experiment={words}"], *main) for words in (name, f"{name}_full"))
+        assert small["data"]["_target_"].partition("Mini")[0] in full["data"]["_target_"]
+        shape = {"har": (9, 128), "synthetic": (60,), "adult": (108,), "cifar10": (3, 32, 32)}
+        inputs = shape.get(full["choices"]["data"], (1, 28, 28))
+        for node in (config["student"]["model"] if main else config["model"] for config in (small, full)):
+            build_model(model_node(node, 0), inputs, 6, 0)
 
 
 def test_names_are_folders_of_their_own_and_parents_come_first() -> None:
