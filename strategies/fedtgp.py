@@ -22,6 +22,7 @@ from fedkd.errors import ConfigError
 from fedkd.models.build import initialise
 from fedkd.objectives.ops import squared_distances
 from fedkd.protocol import PROTOTYPES
+from fedkd.training.descent import descend
 from fedkd.training.program import Params
 from strategies.knowledge import ClassKnowledge
 
@@ -91,10 +92,8 @@ class FedTGP(ClassKnowledge):
         optimizer = torch.optim.SGD(network.parameters(), lr=self.lr, foreach=True)
         for _ in range(self.epochs):
             for part in torch.randperm(len(y), generator=chance).split(self.batch_size):
-                optimizer.zero_grad()
                 loss = contrast(rows[part], network(everyone), y[part], delta)
-                (weight[part] * loss).sum().div(weight[part].sum()).backward()
-                optimizer.step()
+                descend(optimizer, (weight[part] * loss).sum() / weight[part].sum())
         state = {name: value.detach().clone() for name, value in network.state_dict().items()}
         return state, network(everyone).detach()
 

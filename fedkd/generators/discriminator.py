@@ -23,6 +23,7 @@ from fedkd.generators.base import Generator, volume
 from fedkd.generators.ensemble import sample_labels
 from fedkd.generators.train import History, Optim
 from fedkd.models.staged import StagedModel
+from fedkd.training.descent import descend
 
 
 class Discriminator(nn.Module):
@@ -94,14 +95,9 @@ class Game:
             real = x[torch.randint(len(x), (self.batch_size,), generator=rng)]
             fake = generator.sample(sample_labels(counts, self.batch_size, rng), rng)
             told = self.told(judge, real, fake.detach())
-            learns.zero_grad(set_to_none=True)
-            told.backward()
-            learns.step()
-            fooled = F.softplus(-judge(fake)).mean()
-            moves.zero_grad(set_to_none=True)
-            fooled.backward(inputs=list(generator.parameters()))
-            moves.step()
-            history.append({"discriminator": float(told.detach()), "generator": float(fooled.detach())})
+            row = {"discriminator": descend(learns, told)}
+            row["generator"] = descend(moves, F.softplus(-judge(fake)).mean())
+            history.append(row)
         generator.eval()
         return history
 

@@ -6,8 +6,10 @@ import torch
 from torch import nn
 
 from fedkd.generators.ensemble import Ensemble
+from fedkd.models.staged import StagedModel
 from fedkd.objectives.base import Objective, Shapes, make_parts
 from fedkd.objectives.signals import State
+from fedkd.objectives.taps import places, shapes_between
 
 
 @dataclass
@@ -24,9 +26,16 @@ class Kept:
     done: float = 0.0
 
     @classmethod
-    def of(cls, objective: Objective, teachers: Ensemble, rng: torch.Generator, calls: int) -> "Kept":
+    def of(
+        cls, objective: Objective, teachers: Ensemble, student: StagedModel, rng: torch.Generator, calls: int
+    ) -> "Kept":
         """As it is before the first of `calls` calls; draws from `rng` only where there are parts."""
-        shapes = Shapes(teachers.counts.shape[1], teachers=len(teachers.models))
+        classes, count = teachers.counts.shape[1], len(teachers.models)
+        shapes = Shapes(classes, teachers=count)
+        if places(
+            objective, "student"
+        ):  # clients may have many embeddings: parts are as wide as the student's
+            shapes = shapes_between(objective, student, student, classes, count)
         if not objective.modules(shapes):
             return cls(nn.ModuleDict(), objective.init(), 1 / max(calls, 1))
         seed = int(torch.randint(2**31, (), generator=rng))

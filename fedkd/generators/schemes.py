@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedkd.generators.base import Generator
 from fedkd.generators.ensemble import Ensemble
@@ -18,6 +18,7 @@ from fedkd.generators.kept import Kept
 from fedkd.generators.sources import Bank, Inputs, InputsFn, from_bank, from_generator
 from fedkd.generators.terms import Terms
 from fedkd.generators.train import Fit, History, Optim, Scene, TeacherFn, distill, fit_generator
+from fedkd.models.staged import StagedModel
 from fedkd.objectives.base import Objective
 from fedkd.objectives.logits import KD
 from fedkd.objectives.signals import Signals
@@ -63,7 +64,7 @@ class InTurns:
     def __call__(
         self,
         teachers: Ensemble,
-        student: nn.Module,
+        student: StagedModel,
         generator: Generator,
         rng: torch.Generator,
         server_round: int = 0,
@@ -72,7 +73,7 @@ class InTurns:
         """Teach the student; a row a turn with the last generator step's terms and the student's loss."""
         scene = Scene(teachers, student, generator, rng, server_round)
         moves = self.generator_optim(generator.parameters(), server_round)
-        kept = Kept.of(self.objective, teachers, rng, self.loops)
+        kept = Kept.of(self.objective, teachers, student, rng, self.loops)
         learns = self.student_optim([*student.parameters(), *kept.parts.parameters()], server_round)
         clients = range(len(teachers.models)) if self.client_by_client else ()
         judges = [teachers.only(k) for k in clients] or [teachers]
@@ -144,7 +145,7 @@ class Pooled:
     def __call__(
         self,
         teachers: Ensemble,
-        student: nn.Module,
+        student: StagedModel,
         generator: Generator,
         rng: torch.Generator,
         server_round: int = 0,
@@ -152,7 +153,7 @@ class Pooled:
     ) -> History:
         """Teach the student; a row an epoch: the last synthesis step's terms, the student's mean loss."""
         bank = Bank(self.capacity) if bank is None else bank
-        kept = Kept.of(self.objective, teachers, rng, self.epochs - self.warmup)
+        kept = Kept.of(self.objective, teachers, student, rng, self.epochs - self.warmup)
         learns = self.student_optim([*student.parameters(), *kept.parts.parameters()], server_round)
         synthesise = self.synthesiser.start(generator)
         history: History = []

@@ -20,9 +20,12 @@ from fedkd.generators.hooks import Moving
 from fedkd.generators.kept import Kept
 from fedkd.generators.sources import InputsFn
 from fedkd.generators.terms import Terms
+from fedkd.models.staged import StagedModel
 from fedkd.objectives.base import Objective, check, value
 from fedkd.objectives.signals import Signals
+from fedkd.objectives.taps import observe, places
 from fedkd.schedule import Value, at
+from fedkd.training.descent import descend, parameters_of
 
 History = list[dict[str, float]]
 """A row a step: the generator's terms before weighting, or the student's loss."""
@@ -74,11 +77,6 @@ class Optim:
         nn.utils.clip_grad_norm_(parameters_of(optimizer), self.clip, foreach=True)
 
 
-def parameters_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """Everything the optimizer moves."""
-    return [p for group in optimizer.param_groups for p in group["params"]]
-
-
 @contextmanager
 def judging(student: nn.Module | None) -> Iterator[None]:
     """The student in evaluation mode while it judges generated samples, then as it was."""
@@ -107,10 +105,7 @@ def generator_step(
     Gradients are asked for the optimizer's parameters only: teachers and student receive none.
     """
     loss, values = terms(batch, server_round)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward(inputs=parameters_of(optimizer))
-    optimizer.step()
-    return float(loss.detach()), values
+    return descend(optimizer, loss), values
 
 
 def fit_generator(
@@ -210,19 +205,22 @@ def distill(
     """Train the student on what `teacher_fn` says about batches of `inputs_fn`; left in evaluation mode."""
     history: History = []
     kept = Kept(nn.ModuleDict(), objective.init()) if kept is None else kept
+    tapped = places(objective, "student")
     student.train()
     for step in range(steps):
         x, labels, weights = inputs_fn(rng)
         with torch.no_grad():
             told = teacher_fn(x, labels)
         own: dict[str, Any] = {"parts": dict(kept.parts.items()), "state": kept.state}
-        signals = replace(told, student_logits=student(x), generator=rng, server_round=server_round, **own)
-        loss = _weighted(objective, signals, weights)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward(inputs=parameters_of(optimizer))
-        optimizer.step()
+        if tapped:
+            assert isinstance(student, StagedModel)  # others have no places to be tapped at
+            own |= observe(objective, "student", student, x)
+        else:
+            own["student_logits"] = student(x)
+        signals = replace(told, generator=rng, server_round=server_round, **own)
+        loss = descend(optimizer, _weighted(objective, signals, weights))
         kept.state = objective.advance(signals, kept.done + kept.share * (step + 1) / steps)
-        history.append({"student": float(loss.detach())})
+        history.append({"student": loss})
     kept.done += kept.share
     student.eval()
     return history

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from fedkd.data.samples import Samples
 from fedkd.generators.base import seeded, volume
+from fedkd.training.descent import descend
 
 Shape = Sequence[int]
 
@@ -68,9 +69,7 @@ def train_decoder(z: Tensor, x: Tensor, training: Training, rng: torch.Generator
     optimizer = torch.optim.Adam(decoder.parameters(), lr=training.lr)
     for _ in range(training.steps):
         rows = torch.randint(len(x), (training.batch_size,), generator=rng)
-        optimizer.zero_grad(set_to_none=True)
-        F.mse_loss(decoder(z[rows] / scale), x[rows]).backward()
-        optimizer.step()
+        descend(optimizer, F.mse_loss(decoder(z[rows] / scale), x[rows]))
     decoder.insert(0, Scale(1 / float(scale)))
     return decoder.eval().requires_grad_(False)
 

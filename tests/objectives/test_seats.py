@@ -46,7 +46,9 @@ REFUSED_AT_CLIENT = {
     "tgeo": "learns from validation data",
 }
 AT_SERVER = {"bdkd", "combined", "ce", "dackl", "jsd", "kd", "mst", "ofa", "pld", "reverse_kl"}
-AT_SERVER |= {"selfdistill", "sinkd", "sinkd_sample", "taid"}
+AT_SERVER |= {"ofa_exits", "selfdistill", "sinkd", "sinkd_sample", "taid"}
+
+REFUSED_AT_SERVER = r"needs .*, which a server that distils|(trains its teacher|predicts|learns).*, which"
 
 
 def network(seed: int) -> StagedModel:
@@ -85,7 +87,7 @@ def test_at_a_server(name: str) -> None:
     """Two teachers speak about noise; the student moves, and so does a gate."""
     objective = VARIANTS[name]
     if name not in AT_SERVER:
-        with pytest.raises(ConfigError, match=r"needs .*, which a server that distils|trains its teacher"):
+        with pytest.raises(ConfigError, match=REFUSED_AT_SERVER):
             check_server(objective, labels=True)
         return
     check_server(objective, labels=True)
@@ -97,6 +99,20 @@ def test_at_a_server(name: str) -> None:
     history = scheme(teachers, student, Noise({0: SHAPE}, CLASSES), rng)
     assert len(history) == 2 and all(torch.tensor(row["student"]).isfinite() for row in history)
     assert any(not torch.equal(before[n], t) for n, t in student.state_dict().items())
+
+
+def test_exits_at_a_server_reach_the_layers_below_them() -> None:
+    """The exit sits after the second block: with it the blocks above move as without, those below do not."""
+    teachers, ends = Ensemble([network(1)], torch.ones(1, CLASSES)), []
+    for weight in (0.0, 1.0):
+        student, rng = network(0), torch.Generator().manual_seed(0)
+        objective = OFA(exits=(2,), exit_weight=weight)
+        steps: dict[str, Any] = {"generator_steps": 0, "student_steps": 1, "batch_size": 6, "loops": 1}
+        scheme = InTurns(Terms(), objective=objective, student_optim=Optim("sgd", 0.1, momentum=0), **steps)
+        scheme(teachers, student, Noise({0: SHAPE}, CLASSES), rng)
+        ends.append(student.state_dict())
+    moved = {int(n.split(".")[1]) for n, t in ends[0].items() if not torch.equal(t, ends[1][n])}
+    assert moved == {0, 1}
 
 
 def test_labels_only_where_inputs_have_them() -> None:
