@@ -15,9 +15,9 @@ Every table is of a subset and a narrow model, for about an hour of 2 cores; siz
 FLAGSHIP = "fedd2s_robust"
 METHODS = ("local", "fedavg_ft", "ditto", "fedrep", "fedd2s", "fedd2s_adaptive", FLAGSHIP)
 WITHOUT = {
-    "full": (),
     "no_weights": ("weighting=samples",),
     "no_generator": ("method.strategy.protocol=representations",),
+    "no_averaging": ("method.strategy.average_body=false",),
     "no_dropping": ("method.strategy.schedule.cuts=[-1]",),
     "no_distillation": ("method.client.kl_weight=0",),
     "noise": ("generator=noise",),
@@ -27,9 +27,9 @@ WITHOUT = {
 
 @dataclass(frozen=True)
 class Ablation(Study):
-    """The flagship with each ingredient off, at what was chosen for it whole, beside local-only training.
+    """The flagship with each ingredient off, at what was chosen for it whole, beside itself and local training.
 
-    parent: the study that tuned it, and whose runs of local-only training clients are compared with
+    parent: the study that tuned it, and whose runs of these two stand beside
     """
 
     parent: str = ""
@@ -43,8 +43,8 @@ class Ablation(Study):
             places = [f"seed={self.seeds}", f"tuned={parent / 'tuned'}", f"out={out / self.name / name}"]
             found.append(["fedkd", "run", "-m", *common, *overrides, *places])
         runs = [str(out / self.name / name) for name in WITHOUT]
-        alone, table = str(parent / "runs" / "local-*"), str(out / self.name / page)
-        return [*found, ["fedkd", "compare", alone, *runs, "--out", table]]
+        beside = [str(parent / "runs" / f"{method}-*") for method in ("local", FLAGSHIP)]
+        return [*found, ["fedkd", "compare", *beside, *runs, "--out", str(out / self.name / page)]]
 
 
 def flagship(name: str, title: str, says: str, experiment: str) -> tuple[Study, Study]:

@@ -26,7 +26,7 @@ STUDIES = (
     Study(
         "digits",
         "Handwritten digits by writer",
-        "100 writers of MNIST, each a client with 110 digits or so; a narrow classic CNN, 15 rounds.",
+        "100 writers of MNIST, each a client with 110 digits or so; a narrow classic CNN, 15 rounds, momentum 0.9.",
         "fedd2s_digits",
         METHODS,
     ),

@@ -2,11 +2,12 @@
 
 Killed and started again a study goes on where it stopped, and ends in the same tables (their seconds apart).
 Studies of one name share tuning and runs, whichever page they are on: what one page has played no other plays
-again. A page holds the studies that are finished.
+again. A page holds the studies that are finished; one that is not played here keeps the section it has.
 """
 
 import argparse
 import glob
+import re
 import shutil
 import subprocess
 import sys
@@ -19,17 +20,17 @@ import yaml
 DOCS = Path(__file__).parents[1] / "docs" / "results"
 FASHION = (
     "Fashion-MNIST extract, 20 clients, Dirichlet 0.1",
-    "The 10,000 images of `fashion_mini`, the 4-convolution CNN of width 8, 15 rounds of an epoch.",
+    "The 10,000 images of `fashion_mini`, the 4-convolution CNN of width 8, 15 rounds, momentum 0.9.",
     "baselines_fashion",
 )
 HAR = (
     "Human activity recognition, 30 people",
-    "Each person is a client, split by recording; a 1-D CNN, 15 rounds of one local epoch.",
+    "Each person is a client, split by recording; a 1-D CNN, 15 rounds, momentum 0.9.",
     "baselines_har",
 )
 CIFAR10 = (
     "CIFAR-10 subset, 20 clients, Dirichlet 0.1",
-    "A seeded subset of 6,000 images, the 4-convolution CNN of width 8, 15 rounds of an epoch.",
+    "A seeded subset of 6,000 images, the 4-convolution CNN of width 8, 15 rounds, momentum 0.9.",
     "fedd2s_cifar10",
 )
 """Settings of several pages: title, says, and experiment of a `Study`."""
@@ -53,7 +54,7 @@ class Study:
     says: str
     experiment: str
     methods: tuple[str, ...]
-    trials: int = 10
+    trials: int = 6
     seeds: str = "1,2,3,4,5"
     more: tuple[str, ...] = ()
 
@@ -126,7 +127,22 @@ def main(page: str, head: str, studies: Sequence[Study]) -> None:
     for study in studies:
         if study.name in (wanted.names or names):
             study.play(wanted.out, page)
-    done = [study for study in studies if study.is_finished(wanted.out, page)]
+    write(page, head, studies, wanted.out)
+
+
+def write(page: str, head: str, studies: Sequence[Study], out: Path) -> None:
+    """Write the page, in the order of the studies."""
     path = DOCS / f"{page}.md"
-    path.write_text("\n".join([head, *(study.section(wanted.out, page) for study in done)]))
+    before = sections(path.read_text()) if path.exists() else {}
+    parts = [
+        study.section(out, page) if study.is_finished(out, page) else before.get(study.title, "")
+        for study in studies
+    ]
+    path.write_text("\n".join([head, *(part.rstrip("\n") + "\n" for part in parts if part)]))
     print(path)
+
+
+def sections(text: str) -> dict[str, str]:
+    """The sections of a page, by their headings."""
+    parts = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    return {part.partition("\n")[0]: f"## {part}" for part in parts}

@@ -15,7 +15,7 @@ import torch
 from clients.fedd2s import FedD2S
 from fedkd.personalization.no_harm import accuracy, margin, preferred
 from fedkd.protocol import ALONE, CUT, HARM_MARGIN, HARMED
-from fedkd.training.program import Params, Phase, State, Task, Work, joined, part
+from fedkd.training.program import ClientProgram, Params, Phase, State, Task, Work, joined, part
 
 _TWIN, _KEPT, _CUT, _LEFT = "twin", "kept", "cut", "cuts_left"
 
@@ -42,17 +42,23 @@ class NoHarm(FedD2S):
         return reply
 
     def personalize(self, task: Task, state: State) -> Generator[Phase, Params, Params | None]:
-        candidates = [self.start(task, state), part(state, _KEPT), part(state, _TWIN)]
-        models = [model for model in candidates if model]
+        models = [
+            model for model in (*self._present(task, state), part(state, _KEPT), part(state, _TWIN)) if model
+        ]
         return models[preferred(task.predict, models, task.data.val)]
         yield  # a generator that trains nothing
+
+    def _present(self, task: Task, state: State) -> list[Params]:
+        """The client's model; where bodies are averaged also as the client itself left it."""
+        start = self.start(task, state)
+        return [start, ClientProgram.start(self, task, state)] if task.received and state else [start]
 
     def _kept(self, task: Task, state: State) -> tuple[Params, int]:
         """The best of the models with which earlier cuts were left, and how many cuts that were."""
         kept, left = part(state, _KEPT), int(state.get(_LEFT, torch.tensor(0)))
         if _CUT not in state or int(state[_CUT]) == int(task.config[CUT]):
             return kept, left
-        leaving = [self.start(task, state), *([kept] if kept else [])]
+        leaving = [*self._present(task, state), *([kept] if kept else [])]
         return leaving[preferred(task.predict, leaving, task.data.val)], left + 1
 
     def _harm(self, task: Task, chosen: Params, twin: Params, choices: int) -> dict[str, float]:

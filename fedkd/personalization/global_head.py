@@ -29,6 +29,9 @@ from fedkd.training.loop import DivergedError, Trainer
 from fedkd.training.program import Batch, Params, Phase
 from fedkd.training.settings import LocalSettings
 
+CLIP_NORM = 5.0
+"""Largest gradient norm of the global head: features of drifting bodies grow, and tau^2 KL with them."""
+
 _BATCH = 512
 
 
@@ -148,10 +151,10 @@ def ask_heads(
 
 
 def server_settings(epochs: int, batch_size: int, lr: float, momentum: float) -> LocalSettings:
-    """SGD on the global head, under the names of the strategy's arguments."""
+    """SGD on the global head with clipped gradients, under the names of the strategy's arguments."""
     for key, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value < 1:
             raise ConfigError(f"method.strategy.server_{key}={value}: a whole number from 1 is needed")
     if lr <= 0:
         raise ConfigError(f"method.strategy.server_lr={lr}: a positive number is needed")
-    return LocalSettings(epochs=epochs, batch_size=batch_size, lr=lr, momentum=momentum)
+    return LocalSettings(epochs=epochs, batch_size=batch_size, lr=lr, momentum=momentum, clip_norm=CLIP_NORM)

@@ -24,6 +24,8 @@ SMALL = [METHOD, "method.strategy.fitting.steps=3", "method.strategy.samples=60"
 CLOCK = "method.strategy.schedule._target_=fedkd.personalization.cuts.Clock"
 QUICK = [*SMALL, CLOCK, *EACH_ROUND]
 PLAIN = "weighting.alpha=0"
+APART = "method.strategy.average_body=false"
+AS_FEDD2S = [APART, "method.strategy.distill_path=output_frozen_head", "method.strategy.temperature=3"]
 
 
 class Table(Generator):
@@ -61,7 +63,7 @@ def test_the_lesson_is_the_weighted_mean_of_the_heads_soft_labels() -> None:
 
 
 def test_heads_and_label_counts_leave_a_client_and_the_generator_stays() -> None:
-    game = Game(*QUICK, PLAIN).round(2)
+    game = Game(*QUICK, PLAIN, APART).round(2)
     network = game.prepared.runtime.trainer(0)[0].network
     for client, sent in game.grid.back.items():
         held = game.prepared.federation.client(client).class_counts("train")
@@ -74,10 +76,27 @@ def test_heads_and_label_counts_leave_a_client_and_the_generator_stays() -> None
     assert game.strategy.generator.cut == 1 and not same(game.strategy.generator.state_dict(), before)
 
 
+def test_bodies_are_averaged_by_the_weights_and_private_blocks_stay() -> None:
+    game = Game(*QUICK, "weighting.alpha=1").round()
+    network = game.prepared.runtime.trainer(0)[0].network
+    private = set(network.keys(3))
+    sent = {client: game.grid.back[client]["arrays"] for client in game.grid.back}
+    assert all(set(arrays) == set(network.state_dict()) - private for arrays in sent.values())
+    game.round()
+    received = [game.grid.sent[client]["arrays"] for client in sent]
+    assert all(same(arrays, received[0]) for arrays in received[1:])
+    assert set(received[0]) == set(network.state_dict()) - set(network.keys(2))
+    for name, mean in received[0].items():
+        each = torch.stack([arrays[name] for arrays in sent.values()])
+        assert ((each.amin(0) - 1e-6 <= mean) & (mean <= each.amax(0) + 1e-6)).all()
+        assert not torch.allclose(mean, each.mean(0)) or mean.dim() < 2  # weights are the worst clients'
+
+
 @pytest.mark.parametrize("weighting", [PLAIN, "weighting.alpha=0.5"])
 def test_without_the_generator_it_is_fedd2s_bit_for_bit(weighting: str, tmp_path: Path) -> None:
     trusting = [weighting, "method.client.trust=all"]
     plain = rows(tmp_path / "a", "method=fedd2s_adaptive", "weighting=eg", *trusting)
+    trusting += AS_FEDD2S
     off = rows(tmp_path / "b", *SMALL, "method.strategy.protocol=representations", *trusting)
     on = rows(tmp_path / "c", *SMALL, *trusting)
     pd.testing.assert_frame_equal(off, plain, check_exact=True)
@@ -103,7 +122,7 @@ def test_a_schedule_that_never_moves_is_one_cut_and_no_distillation_is_local_tra
         "method.strategy.schedule.rate=99",
     )
     pd.testing.assert_frame_equal(one, slow, check_exact=True)
-    none = rows(tmp_path / "c", *QUICK, PLAIN, "method.client.kl_weight=0")
+    none = rows(tmp_path / "c", *QUICK, PLAIN, APART, "method.client.kl_weight=0")
     pd.testing.assert_frame_equal(none, rows(tmp_path / "d", "method=local"), check_exact=True)
 
 
