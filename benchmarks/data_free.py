@@ -27,7 +27,7 @@ WITHOUT = {
 
 @dataclass(frozen=True)
 class Ablation(Study):
-    """The flagship with each ingredient off, at what was chosen for it whole, beside itself and local training.
+    """The flagship with each ingredient off, at what was chosen for it whole, beside itself and `local`.
 
     parent: the study that tuned it, and whose runs of these two stand beside
     """

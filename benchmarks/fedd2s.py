@@ -1,6 +1,10 @@
 """The tables of docs/results/fedd2s.md, from scratch: `make results-fedd2s`."""
 
-from benchmarks.studies import CIFAR10, FASHION, HAR, Study, main
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.studies import CIFAR10, DOCS, FASHION, HAR, Study, main
 
 METHODS = (
     "local",
@@ -21,17 +25,90 @@ is reconstructed from its outline (docs/fedd2s.md). `fedd2s_adaptive` trains a l
 model, which doubles its local work; the others spend the same local epochs. Full size:
 `experiment=fedd2s_full`.
 """
+BASE = "experiment=fedd2s_sensitivity"
+CHOICES = "never,first_block,reversed,global,client,output_full,class_mean,heads,body,average_body,mean,bank"
+
+
+@dataclass(frozen=True)
+class Sensitivity(Study):
+    """Variants of a method at the settings that the parent chose for it; along a key, or by name.
+
+    parent: the study that tuned it, on the same federation
+    words: what varies, as for a sweep
+    over: the key along which average against worst is drawn
+    """
+
+    trials: int = 0
+    seeds: str = "1,2,3"
+    parent: str = "fashion"
+    words: tuple[str, ...] = ()
+    over: str = ""
+
+    def commands(self, out: Path, page: str) -> list[list[str]]:
+        """The sweep and its comparison: of variants beside local-only training, or along the key."""
+        runs, parent = out / self.name / "runs", out / self.parent
+        sweep = [*self.words, f"seed={self.seeds}", f"tuned={parent / 'tuned'}", f"out={runs}"]
+        alone = [str(parent / "runs" / "local-*-s[123]")]
+        rest = ["--allow-different", "--over", self.over] if self.over else []
+        compare = ["fedkd", "compare", *([] if self.over else alone), str(runs)]
+        return [["fedkd", "run", "-m", *sweep], [*compare, "--out", str(out / self.name / page), *rest]]
+
+    def section(self, out: Path, page: str) -> str:
+        """The tables of the variants; along a key the curve alone."""
+        if not self.over:
+            return super().section(out, page)
+        compared, image = out / self.name / page, f"{page}_{self.name}_over.png"
+        shutil.copy(compared / "figures" / "tradeoff_over.png", DOCS / "figures" / image)
+        curve = (compared / "tradeoff.md").read_text()
+        return f"{self.opening(page)}\n{curve}\n![along {self.over}](figures/{image})\n"
+
+
+def along(name: str, key: str, values: str, methods: str = "fedd2s") -> Sensitivity:
+    """One of the sensitivity studies."""
+    says = f"The Fashion-MNIST extract at the settings chosen above; {key} varies, 3 seeds."
+    title = f"Sensitivity of FedD2S: {name.replace('_', ' ')}"
+    return Sensitivity(
+        name, title, says, "", (), words=(BASE, f"method={methods}", f"{key}={values}"), over=key
+    )
+
+
 STUDIES = (
     Study("har", *HAR, METHODS),
     Study(
         "digits",
         "Handwritten digits by writer",
-        "100 writers of MNIST, each a client with 110 digits or so; a narrow classic CNN, 15 rounds, momentum 0.9.",
+        "100 writers of MNIST with about 110 digits each; a narrow classic CNN, 15 rounds, momentum 0.9.",
         "fedd2s_digits",
         METHODS,
     ),
     Study("fashion", *FASHION, METHODS),
     Study("cifar10", *CIFAR10, METHODS),
+    Sensitivity(
+        "choices",
+        "The choices of FedD2S, one at a time: Fashion-MNIST extract",
+        "At the settings chosen above (of `fedd2s_adaptive` for the two adaptive schedules, which here train "
+        "no twin), 3 seeds.",
+        "",
+        (),
+        words=(f"{BASE},{','.join(f'fedd2s_{name}' for name in CHOICES.split(','))}",),
+    ),
+    along("participation", "participation", "0.1,0.2,0.5,1.0"),
+    along("dropping_rate", "method.strategy.schedule.rate", "1,2,4,15"),
+    along("skew", "partition.alpha", "0.1,0.3,1.0", "local,fedavg,fedavg_ft,fedd2s"),
+    along("dropping_set", "method.strategy.schedule.cuts", "[4],[4,3],[4,3,2],[4,3,2,1],[2],[1]"),
+    *(
+        Study(
+            f"cifar100_{name}",
+            f"Sanity: CIFAR-100 subset, 20 clients, {title}",
+            "A class-balanced subset of 10,000 images, the 4-convolution CNN, 30 rounds; 3 seeds.",
+            "fedd2s_cifar100",
+            ("local", "fedavg", "fedavg_ft", "fedper", "ditto", "fedd2s"),
+            trials=4,
+            seeds="1,2,3",
+            more=(f"partition.alpha={alpha}",),
+        )
+        for name, title, alpha in (("skewed", "Dirichlet 0.1", 0.1), ("even", "nearly IID", 100))
+    ),
 )
 
 if __name__ == "__main__":

@@ -1,31 +1,11 @@
-"""The studies of the data-free page: every command is understood, and the one-shot table by hand."""
+"""The studies of the data-free page: the one-shot table by hand and from end to end."""
 
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from benchmarks.data_free import STUDIES
 from benchmarks.one_shot import ROWS, OneShot, table
-from simulations.config import resolve
-from simulations.overrides import expand_sweep
-
-
-def test_every_command_resolves() -> None:
-    places = ("-m", "trials=", "tuned=", "out=", "seed=")
-    commands = [command for study in STUDIES for command in study.commands(Path("nowhere"), "page")]
-    kept = [
-        tuple(word for word in words if not word.startswith(places))
-        for _, command, *words in commands
-        if command != "compare"
-    ]
-    for words in dict.fromkeys(kept):
-        for overrides in expand_sweep(words):
-            resolve(overrides)
-
-
-def test_names_are_folders_of_their_own() -> None:
-    assert len({study.name for study in STUDIES}) == len(STUDIES)
 
 
 def test_the_share_of_the_way_by_hand() -> None:

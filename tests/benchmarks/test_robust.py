@@ -11,21 +11,7 @@ from benchmarks.robust import NEIGHBOURS, STUDIES
 from benchmarks.robust_studies import Attacked, Pairs, Students, away, bad_weight, students, teachers
 from fedkd.models import build_model, model_node
 from simulations.config import resolve
-from simulations.overrides import expand_sweep
 from simulations.programs import DISTILL
-
-PLACES = ("-m", "trials=", "tuned=", "out=", "seed=", "teacher.from=")
-
-
-def test_every_command_resolves() -> None:
-    """Each word of each sweep is understood: of many combinations, the first and the last."""
-    for study in STUDIES:
-        for _, command, *words in study.commands(Path("nowhere"), "page"):
-            if command == "compare":
-                continue
-            combinations = expand_sweep([word for word in words if not word.startswith(PLACES)])
-            for overrides in (combinations[0], combinations[-1]):
-                resolve(overrides, *([DISTILL] if command == "distill" else []))
 
 
 def test_every_experiment_has_its_full_size_beside_it() -> None:
@@ -38,14 +24,6 @@ def test_every_experiment_has_its_full_size_beside_it() -> None:
         inputs = shape.get(full["choices"]["data"], (1, 28, 28))
         for node in (config["student"]["model"] if main else config["model"] for config in (small, full)):
             build_model(model_node(node, 0), inputs, 6, 0)
-
-
-def test_names_are_folders_of_their_own_and_parents_come_first() -> None:
-    names = [study.name for study in STUDIES]
-    assert len(set(names)) == len(names)
-    for number, study in enumerate(STUDIES):
-        parent = getattr(study, "parent", "")
-        assert not parent or parent in names[:number]
 
 
 def test_the_weight_of_bad_clients_by_hand(tmp_path: Path) -> None:

@@ -69,3 +69,13 @@ def test_killed_and_started_again_it_ends_in_the_same_table(
         page.count("\n| fedavg | local.lr=") == 1
         and (tmp_path / "figures" / "page_tiny_tradeoff.png").exists()
     )
+
+
+def test_a_page_keeps_the_sections_of_studies_that_are_not_played_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies, "DOCS", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("# Old head\n\n## A tiny study\n\n| a table |\n\n## Gone\n\nnothing\n")
+    studies.write("page", "# Head\n", [TINY], tmp_path / "nowhere")
+    assert page.read_text() == "# Head\n\n## A tiny study\n\n| a table |\n"
