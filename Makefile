@@ -7,7 +7,7 @@ BIN := .venv/bin
 .PHONY: demo test lint bench bench-quick stress results-baselines results-fedd2s results-data-free results-objectives results-robust clean
 
 demo: .venv/installed
-	$(BIN)/fedkd run -m method=fedavg_ft,fedavg,local clients=20 partition=dirichlet partition.alpha=0.3 model.width=8 \
+	$(BIN)/fedkd run -m method=fedd2s_robust,fedavg_ft,fedavg,local clients=20 partition=dirichlet partition.alpha=0.3 model.width=8 \
 		rounds=12 evaluate_every=3 out=runs/demo
 
 test: .venv/installed lint
