@@ -15,8 +15,10 @@ from fedkd.errors import ConfigError
 from simulations import tune
 from simulations.cli import main
 from simulations.config import resolve
+from simulations.run import run
 from simulations.tuning.search import BATCH, Rung, Trial, ladder, search
 from simulations.tuning.space import contains, distribution, search_space
+from simulations.tuning.tuning import LEAN
 from tests.simulations.folders import write_run
 
 BEST = 0.02
@@ -231,3 +233,13 @@ def test_a_real_tuning(tmp_path: Path) -> None:
     assert record["cost"]["bytes_up"] > 0
     assert set(rows["stage"]) == {"before"}
     assert json.dumps(record["chosen"])
+
+
+def test_a_trial_whose_clients_leave_cuts_apart_has_its_page(tmp_path: Path) -> None:
+    """Nobody is evaluated on test data there, and the page tells who worked at which cut all the same."""
+    words = ["method=fedd2s_adaptive", "method.strategy.schedule.patience=1", "engine=inline", "clients=4"]
+    small = ["rounds=4", "model=mlp", "model.hidden=[8,8,8]", "data.max_samples=300", *LEAN]
+    config = resolve([*words, *small, f"out={tmp_path / 'trial'}"])
+    run(config, tmp_path / "trial")
+    assert pd.read_csv(tmp_path / "trial" / "cuts.csv").groupby("round")["cut"].nunique().max() > 1
+    assert "client-cuts-chart" in (tmp_path / "trial" / "report.html").read_text()
