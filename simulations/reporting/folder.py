@@ -67,7 +67,7 @@ class RunFolder:
 
     @cached_property
     def last_counts(self) -> pd.DataFrame:
-        """All rows of the last evaluated round with their counts by class; none where nobody was evaluated."""
+        """All rows of the last evaluated round with their counts by class; none without one."""
         if not self.evaluated:
             return pd.DataFrame()
         return read_rows(self.out, (*SCALARS, *COUNTS), rounds=[self.evaluated[-1]])

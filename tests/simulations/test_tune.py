@@ -237,8 +237,8 @@ def test_a_real_tuning(tmp_path: Path) -> None:
 
 def test_a_trial_whose_clients_leave_cuts_apart_has_its_page(tmp_path: Path) -> None:
     """Nobody is evaluated on test data there, and the page tells who worked at which cut all the same."""
-    words = ["method=fedd2s_adaptive", "method.strategy.schedule.patience=1", "engine=inline", "clients=4"]
-    small = ["rounds=4", "model=mlp", "model.hidden=[8,8,8]", "data.max_samples=300", *LEAN]
+    words = ["method=fedd2s_adaptive", "method.strategy.schedule.patience=1", "engine=inline", "clients=8"]
+    small = ["rounds=5", "model=mlp", "model.hidden=[8,8,8,8]", "data.max_samples=600", *LEAN]
     config = resolve([*words, *small, f"out={tmp_path / 'trial'}"])
     run(config, tmp_path / "trial")
     assert pd.read_csv(tmp_path / "trial" / "cuts.csv").groupby("round")["cut"].nunique().max() > 1
