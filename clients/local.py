@@ -9,6 +9,7 @@ class Local(ClientProgram):
     personal_model = True
     class_margins = True
     global_model = False
+    mixed_models = True
 
     def work(self, task: Task, state: State) -> Work:
         trained = yield Phase(self.start(task, state), self.loss)

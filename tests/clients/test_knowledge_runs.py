@@ -94,7 +94,7 @@ SMALL = "{_target_: fedkd.models.cnn.cnn4, width: 2}"
 NARROW = "{_target_: fedkd.models.mlp.mlp, hidden: [72]}"
 
 
-@pytest.mark.parametrize("method", ["fd", "fedproto", "fedtgp", "fml", "fedkd", "fedmd"])
+@pytest.mark.parametrize("method", ["local", "fd", "fedproto", "fedtgp", "fml", "fedkd", "fedmd"])
 def test_methods_that_exchange_knowledge_run_with_different_models(method: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     kinds = f"model.per_client=[{NARROW},{SMALL}]"

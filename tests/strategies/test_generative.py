@@ -23,6 +23,7 @@ from fedkd.generators.schemes import InTurns
 from fedkd.generators.terms import Fidelity, Terms
 from fedkd.models.mlp import mlp
 from fedkd.protocol import ARRAYS, ASK, CUT, DISCRIMINATOR, GENERATOR, LABEL_COUNTS, STAGE, STATISTICS
+from fedkd.seeds import torch_rng
 from fedkd.training.loop import Trainer
 from fedkd.training.program import Params
 from fedkd.training.settings import LocalSettings
@@ -415,6 +416,20 @@ def test_clients_of_different_architectures_teach_one_student(tmp_path: Path) ->
         play(tmp_path / "b", *mixed)
     with pytest.raises(ConfigError, match="student=initial is needed"):
         play(tmp_path / "c", *mixed, "method.client.own_model=true", "method.strategy.student=average")
+
+
+def test_feddfs_clients_may_have_models_of_their_own(tmp_path: Path) -> None:
+    own = ("method.client.own_model=true", "method.strategy.student=initial")
+    rows = play(tmp_path / "a", "method=feddf", "model.per_client=[mlp,cnn]", "clients=4", "rounds=1", *own)
+    assert rows.groupby("model")["client"].nunique().to_dict() == {"global": 4, "personal": 4}
+
+
+def test_a_model_is_the_architecture_that_has_all_of_its_weights_and_no_more() -> None:
+    deep, flat = (mlp((4,), 3, hidden=hidden) for hidden in ([5, 3], [5]))
+    flat_upload = Upload(flat.state_dict(), 1.0, torch.ones(3), {})
+    teachers = ensemble([deep, flat], [flat_upload])
+    x = torch.randn(6, 4, generator=torch_rng(0, "x"))
+    torch.testing.assert_close(teachers(x), flat.eval()(x))
 
 
 def test_a_placebo_takes_the_generators_place(tmp_path: Path) -> None:
