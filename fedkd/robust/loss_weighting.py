@@ -96,6 +96,27 @@ class Tilted(LossWeighting):
         super().__init__(multipliers.Tilted(t, memory), alpha, risk, reference)
 
 
+class Power(LossWeighting):
+    """`p_k R_k^q`, normalised: the gradient weights of q-FFL (Li et al., ICLR 2020, arXiv 1905.10497).
+
+    `qffl` without the part of its step that needs updates, for methods that send none. q = 0 is the base
+    method; `qffl` alone has the published step.
+
+    q: 0 average, large towards the worst client
+    """
+
+    name = "power"
+
+    def __init__(
+        self, alpha: float = 1.0, risk: str = "loss", q: float = 1.0, reference: str | None = None
+    ) -> None:
+        if risk == "excess":
+            raise ConfigError(
+                "weighting.risk=excess can be negative and has no power: error or loss is needed"
+            )
+        super().__init__(multipliers.Power(q), alpha, risk, reference)
+
+
 class GIFAIR(Weighting):
     """GIFAIR-FL (Yue et al., arXiv 2108.02741), individual fairness: weights `p_k + lambda r_k`.
 

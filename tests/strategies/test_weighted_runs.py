@@ -37,7 +37,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    "name", ["uniform", "eg", "afl", "cvar", "tilted", "gifair", "qffl", "fedmgda", "drfa"]
+    "name", ["uniform", "eg", "afl", "cvar", "tilted", "power", "gifair", "qffl", "fedmgda", "drfa"]
 )
 def test_alpha_zero_is_the_base_run_bit_for_bit(name: str, base: pd.DataFrame, tmp_path: Path) -> None:
     out = play(tmp_path, "method=fedavg", "local.steps=3", f"weighting={name}", "weighting.alpha=0")
