@@ -38,6 +38,7 @@ class Generator(nn.Module):
         self, shapes: Mapping[int, Sequence[int]], num_classes: int, nz: int, noise: NoiseKind = "gaussian"
     ) -> None:
         super().__init__()
+        whole("generator.nz", nz, 1)
         self.shapes: dict[int, Shape] = {int(cut): tuple(shape) for cut, shape in shapes.items()}
         self.num_classes = num_classes
         self.nz = nz
@@ -123,6 +124,12 @@ def choice(key: str, value: str, accepted: tuple[str, ...]) -> str:
     if value not in accepted:
         raise ConfigError(f"generator.{key}={value}: one of {', '.join(accepted)} is needed")
     return value
+
+
+def whole(key: str, value: int, least: int) -> None:
+    """Refuse, in one sentence, what is no whole number from `least`; key: as the user writes it."""
+    if not isinstance(value, int) or value < least:
+        raise ConfigError(f"{key}={value}: a whole number from {least} is needed")
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from fedkd.generators.base import (
     norm_layer,
     seeded,
     volume,
+    whole,
 )
 from fedkd.generators.latent import CONVOLUTIONS
 
@@ -60,6 +61,7 @@ class Convolutional(Generator):
         std: Sequence[float] = (1.0,),
     ) -> None:
         super().__init__(shapes, num_classes, nz, noise)
+        whole("generator.channels", channels, 1)
         if len(self.shapes) != 1 or len(self.shape) - 1 not in CONVOLUTIONS:
             raise ConfigError(f"a convolutional generator makes one (C, T) or (C, H, W), not {self.shapes}")
         with seeded(rng):

@@ -24,6 +24,7 @@ from fedkd.generators.base import (
     norm_layer,
     seeded,
     volume,
+    whole,
 )
 
 CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
@@ -52,6 +53,8 @@ class Latent(Generator):
         noise: NoiseKind = "gaussian",
     ) -> None:
         super().__init__(shapes, num_classes, nz, noise)
+        whole("generator.hidden", hidden, 1)
+        whole("generator.depth", depth, 0)
         with seeded(rng):
             self.condition = Condition(nz, num_classes, label, merge)
             widths = [self.condition.width] + [hidden] * depth

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from fedkd.generators.base import Generator
+from fedkd.generators.base import Generator, choice, whole
 from fedkd.generators.ensemble import Ensemble
 from fedkd.generators.kept import Kept
 from fedkd.generators.sources import Bank, Inputs, InputsFn, from_bank, from_generator
@@ -60,6 +60,10 @@ class InTurns:
     student_optim: Optim = field(default_factory=lambda: Optim("sgd", 0.01))
     objective: Objective = field(default_factory=lambda: KD(temperature=1.0))
     shadow_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        _wholes(self, loops=0, generator_steps=0, student_steps=0, batch_size=1)
+        choice("labels", self.labels, ("counts", "uniform"))
 
     def __call__(
         self,
@@ -142,6 +146,11 @@ class Pooled:
     student_optim: Optim = field(default_factory=lambda: Optim("sgd", 0.01))
     objective: Objective = field(default_factory=lambda: KD(temperature=20.0))
 
+    def __post_init__(self) -> None:
+        _wholes(self, epochs=0, batches=1, warmup=0, batch_size=1, capacity=1)
+        if self.student_steps is not None:
+            _wholes(self, student_steps=1)
+
     def __call__(
         self,
         teachers: Ensemble,
@@ -172,3 +181,9 @@ class Pooled:
                 row["student"] = sum(r["student"] for r in rows) / len(rows)
             history.append(row)
         return history
+
+
+def _wholes(scheme: "InTurns | Pooled", **least: int) -> None:
+    """Refuse sizes of a scheme below these."""
+    for name, smallest in least.items():
+        whole(f"method.strategy.scheme.{name}", getattr(scheme, name), smallest)

@@ -85,6 +85,7 @@ class Adversarial(Term):
     def __post_init__(self) -> None:
         choice("mask", self.mask, losses.MASKS)
         choice("divergence", self.divergence, losses.DIVERGENCES)
+        _positive(self.temperature)
 
     def __call__(self, batch: Batch) -> Tensor:
         return losses.adversarial(
@@ -101,6 +102,7 @@ class ClientAdversarial(Term):
 
     def __post_init__(self) -> None:
         choice("divergence", self.divergence, losses.DIVERGENCES)
+        _positive(self.temperature)
 
     def __call__(self, batch: Batch) -> Tensor:
         shares, weights = batch.teachers.shares, batch.teachers.weights
@@ -210,3 +212,8 @@ class Terms:
             return
         with tapped(layers) as seen:
             yield seen
+
+
+def _positive(temperature: float) -> None:
+    if not temperature > 0:
+        raise ConfigError(f"temperature={temperature} of a term: a positive number is needed")

@@ -54,6 +54,11 @@ class Optim:
     def __post_init__(self) -> None:
         if self.kind not in ("adam", "sgd"):
             raise ConfigError(f"kind={self.kind} of a server optimizer: one of adam, sgd is needed")
+        if not at(self.lr, 1) >= 0 or (self.clip is not None and not self.clip > 0):
+            raise ConfigError(
+                f"lr={self.lr}, clip={self.clip} of a server optimizer: a number from 0, and a positive one "
+                "or null, are needed"
+            )
 
     def __call__(self, parameters: Iterable[Tensor], server_round: int = 0) -> torch.optim.Optimizer:
         """A fresh optimizer over `parameters`, of which there may be none (a placebo)."""

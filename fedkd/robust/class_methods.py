@@ -181,6 +181,8 @@ class AdaMargin(ClassMethod):
 
     def __init__(self, risk: str, alpha: float, least: float = 0.05) -> None:
         super().__init__(risk, alpha)
+        if not least > 0:
+            raise ConfigError(f"least={least} of ada_margin: a positive number is needed")
         self.least = least
 
     def shifts(self, signals: frozenset[str]) -> bool:

@@ -67,6 +67,7 @@ class Exponentiated(Multiplier):
             raise ConfigError(f"cap={cap}: the largest importance factor is at least 1")
         if not 0 < floor < 1:
             raise ConfigError(f"floor={floor}: a number in (0, 1) is needed")
+        check_step(gamma)
         self.gamma, self.decay, self.cap, self.floor = gamma, decay, cap, floor
 
     def init(self, prior: np.ndarray) -> State:
@@ -102,6 +103,7 @@ class Projected(Multiplier):
             raise ConfigError(f"cap={cap}: the largest importance factor is at least 1")
         if not 0 <= floor < 1:
             raise ConfigError(f"floor={floor}: a number in [0, 1) is needed")
+        check_step(gamma)
         self.gamma, self.cap, self.floor = gamma, cap, floor
 
     def init(self, prior: np.ndarray) -> State:
@@ -189,6 +191,12 @@ class Power(Multiplier):
         risk = np.maximum(known(risk), 0) + 1e-10
         shares = prior * (risk / risk.max()) ** self.q
         return shares / shares.sum(), state
+
+
+def check_step(gamma: Value) -> None:
+    """Refuse a step down the risks, which would favour those who are well off."""
+    if not at(gamma, 1) >= 0:
+        raise ConfigError(f"gamma={gamma}: a number from 0 is needed, the step up the risks")
 
 
 def importance(everyone: int, seen: int, cap: float) -> float:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedkd.errors import ConfigError
-from fedkd.robust.multipliers import Exponentiated, State
+from fedkd.robust.multipliers import Exponentiated, State, check_step
 from fedkd.schedule import Step
 
 OBJECTIVES = ("standard", "balanced", "robust", "tradeoff")
@@ -109,6 +109,9 @@ class ClassMultipliers:
             raise ConfigError(f"risk={objective}: one of {', '.join(OBJECTIVES)} is needed")
         if not 0 <= alpha <= 1:
             raise ConfigError(f"alpha={alpha}: a number in [0, 1] is needed")
+        if warmup < 0:
+            raise ConfigError(f"warmup={warmup}: a whole number from 0 is needed")
+        check_step(gamma)
         self.objective, self.alpha = objective, alpha
         self.adversary = Exponentiated(Step([0.0, gamma], [warmup + 1]), floor=floor)
 

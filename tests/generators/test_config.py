@@ -1,5 +1,6 @@
 """Every generator that can be chosen by name can be built and sampled."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,12 @@ import yaml
 
 import simulations
 from fedkd.build import build
+from fedkd.errors import ConfigError
+from fedkd.generators.dense import dense
+from fedkd.generators.fast import fast
+from fedkd.generators.schemes import InTurns
+from fedkd.generators.terms import Adversarial, Terms
+from fedkd.generators.train import Optim
 from fedkd.seeds import torch_rng
 
 FOLDER = Path(simulations.__file__).parent / "conf" / "generator"
@@ -43,3 +50,25 @@ def test_terms_build_from_configuration() -> None:
         }
     )
     assert set(terms.active(0)) == {"fidelity"} and terms.active(2)["adversarial"][0] == 0.5
+
+
+SCHEME = r"method\.strategy\.scheme\."
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: InTurns(Terms(), batch_size=0), SCHEME + "batch_size=0: a whole number from 1"),
+        (lambda: InTurns(Terms(), student_steps=-1), SCHEME + "student_steps=-1: a whole number from 0"),
+        (lambda: InTurns(Terms(), labels="all"), "labels=all"),  # type: ignore[arg-type]
+        (lambda: dense(epochs=-1), SCHEME + "epochs=-1"),
+        (lambda: dense(capacity=0), SCHEME + "capacity=0"),
+        (lambda: fast(student_steps=0), SCHEME + "student_steps=0"),
+        (lambda: Adversarial(temperature=0.0), "temperature=0.0 of a term"),
+        (lambda: Optim("sgd", -0.1), "lr=-0.1"),
+        (lambda: Optim(clip=0.0), "clip=0.0"),
+    ],
+)
+def test_impossible_settings_are_refused(make: Callable[[], object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make()

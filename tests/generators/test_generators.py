@@ -1,5 +1,7 @@
 """The interface: shapes, seeds, conditions, norms, refusals."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -125,18 +127,23 @@ def test_group_norm_of_a_vector_never_normalises_a_single_value() -> None:
         ({"label": "both"}, "generator.label=both"),
         ({"merge": "product"}, "needs generator.label=embedding"),
         ({"noise": "laplace"}, "generator.noise=laplace"),
+        ({"nz": 0}, "generator.nz=0: a whole number from 1"),
+        ({"hidden": 0}, "generator.hidden=0"),
+        ({"depth": -1}, "generator.depth=-1"),
     ],
 )
 def test_mistakes_are_refused_in_one_sentence(
-    change: dict[str, str], words: str, rng: torch.Generator
+    change: dict[str, Any], words: str, rng: torch.Generator
 ) -> None:
     with pytest.raises(ConfigError, match=words):
-        Latent({0: (2,)}, 3, rng, **change)  # type: ignore[arg-type]
+        Latent({0: (2,)}, 3, rng, **change)
 
 
 def test_convolutional_refuses_vectors(rng: torch.Generator) -> None:
     with pytest.raises(ConfigError, match="convolutional"):
         Convolutional({0: (7,)}, 3, rng)
+    with pytest.raises(ConfigError, match=r"generator\.channels=0"):
+        Convolutional({0: (1, 8, 8)}, 3, rng, channels=0)
 
 
 def test_reset_changes_only_what_it_is_given(latent: Latent) -> None:

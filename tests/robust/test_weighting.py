@@ -10,7 +10,7 @@ import yaml
 from fedkd.build import build
 from fedkd.errors import ConfigError
 from fedkd.robust.drfa import DRFA
-from fedkd.robust.loss_weighting import AFL, EG, GIFAIR, CVaR, Tilted
+from fedkd.robust.loss_weighting import AFL, EG, GIFAIR, CVaR, Power, Tilted
 from fedkd.robust.update_weighting import QFFL, FedMGDA
 from fedkd.robust.weighting import Samples, Uniform, Weighting, Weights
 
@@ -27,6 +27,7 @@ MAKERS: dict[str, Any] = {
     "cvar": CVaR,
     "tilted": Tilted,
     "tilted-memory": lambda **kw: Tilted(memory=0.5, **kw),
+    "power": Power,
     "gifair": GIFAIR,
     "qffl": lambda **kw: QFFL(lr=0.1, **kw),
     "fedmgda": FedMGDA,
@@ -102,7 +103,7 @@ def test_drfa_is_fedavg_before_and_under_equal_risks() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["uniform", "eg", "afl", "cvar", "tilted", "gifair", "qffl", "fedmgda", "drfa"]
+    "name", ["uniform", "eg", "afl", "cvar", "tilted", "power", "gifair", "qffl", "fedmgda", "drfa"]
 )
 def test_permuted_clients_get_permuted_weights(name: str) -> None:
     weighting, order = MAKERS[name](), np.array([2, 0, 3, 1])
@@ -165,6 +166,15 @@ def test_excess_subtracts_what_a_client_reaches_alone() -> None:
     np.testing.assert_allclose(got.client, SIZES / 100)
 
 
+def test_power_gives_qffls_weights_without_its_step() -> None:
+    weights = once(Power(q=2.0))
+    want = SIZES * LOSSES**2
+    np.testing.assert_allclose(weights.client, want / want.sum())
+    assert weights.scale == 1.0
+    np.testing.assert_allclose(weights.client, once(QFFL(lr=0.1, q=2.0)).client)
+    np.testing.assert_allclose(once(Power(q=0.0)).client, SIZES / 100)
+
+
 def test_gifair_by_hand() -> None:
     gifair = GIFAIR(strength=0.6)
     losses = np.array([0.5, 0.9, 0.1, 0.5])
@@ -193,6 +203,9 @@ def test_what_is_missing_is_refused_in_one_sentence() -> None:
         (lambda: EG(risk="train_loss"), "weighting.risk=train_loss: eg takes one of error, loss, excess"),
         (lambda: QFFL(lr=0.1, q=-1), "weighting.q=-1"),
         (lambda: QFFL(lr=0.0), "weighting.lr=0"),
+        (lambda: EG(gamma=-0.1), "gamma=-0.1: a number from 0"),
+        (lambda: AFL(gamma=-0.1), "gamma=-0.1: a number from 0"),
+        (lambda: Power(risk="excess"), "weighting.risk=excess can be negative"),
         (lambda: GIFAIR(strength=1.0), "weighting.strength=1"),
         (lambda: FedMGDA(eps=2), "weighting.eps=2"),
         (lambda: DRFA(steps=None, seed=0), "set local.steps"),

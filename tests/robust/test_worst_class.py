@@ -182,3 +182,7 @@ def test_impossible_settings_are_refused() -> None:
         ClassMultipliers("worst")
     with pytest.raises(ConfigError, match="alpha=2"):
         ClassMultipliers("tradeoff", alpha=2)
+    with pytest.raises(ConfigError, match="gamma=-1: a number from 0"):
+        ClassMultipliers("robust", gamma=-1)
+    with pytest.raises(ConfigError, match="warmup=-1"):
+        ClassMultipliers("robust", warmup=-1)
