@@ -43,16 +43,21 @@ class Runtime:
         torch.set_num_threads(int(config["engine"]["threads_per_worker"]))
         self.program: ClientProgram = build(config["method"]["client"], generator=recipe(config["generator"]))
         self.attack: Attack | None = build(config["attack"]) if config["attack"] else None
+        self._keys: dict[int, str] = {}  # of the trainers, by the place among `per_client`
         self._trainers: dict[str, tuple[Trainer, Params]] = {}
         self._shift: tuple[float, ...] = ()
         self._workers: dict[int, Trainer] = {}  # under the shift
 
     def trainer(self, client: int) -> tuple[Trainer, Params]:
         """The trainer and common initial weights for this client's architecture."""
-        node = model_node(self.config["model"], client)
-        key = json.dumps(node, sort_keys=True)
+        kinds = self.config["model"].get("per_client")
+        place = client % len(kinds) if kinds else 0
+        if place not in self._keys:
+            node = model_node(self.config["model"], client)
+            self._keys[place] = json.dumps(node, sort_keys=True)
+        key = self._keys[place]
         if key not in self._trainers:
-            network = self._network(node)
+            network = self._network(model_node(self.config["model"], client))
             initial = self.here({n: t.detach().clone() for n, t in network.state_dict().items()})
             settings: LocalSettings = build(self.config["local"])
             # Where architectures differ, the one that clients may share is the first client's.

@@ -60,6 +60,11 @@ class LocalSettings:
             **extra,
         )
 
+    @property
+    def plain(self) -> bool:
+        """Whether a step is the gradient times the step size and nothing else."""
+        return self.optimizer == "sgd" and not self.momentum and not self.weight_decay
+
     def step_count(self, samples: int) -> int:
         """Optimizer steps that a client with `samples` training samples takes."""
         return self.steps or self.epochs * -(-samples // self.batch_size)
