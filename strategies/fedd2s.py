@@ -72,6 +72,7 @@ class FedD2S(ServerSide, FedAvg):
 
     protocols: tuple[str, ...] = ("representations", "heads")
     class_margins = True
+    sends_updates = False  # private blocks never travel, and a body that does is a part that shrinks
 
     def __init__(
         self,

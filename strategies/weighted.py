@@ -53,7 +53,8 @@ class Weighted(Around):
                 f"weighting={weighting.name} does not go with {name}, which decides by itself how much each "
                 "client counts; weighting=samples is needed"
             )
-        sends = {"losses", "updates"} if getattr(strategy, "averages_models", True) else {"losses"}
+        models = getattr(strategy, "averages_models", True)
+        sends = {"losses", "updates"} if getattr(strategy, "sends_updates", models) else {"losses"}
         weighting.check(sends, name)
         super().__init__(strategy)
         self.weighting, self.name = weighting, name
