@@ -111,10 +111,9 @@ class Dispatcher:
         cohorts = [[placed(job) for job in cohort.jobs] for cohort in call]
         if not slot.queue:
             slot.since = time.monotonic()
-        if slot.batch != self.batch:
-            slot.actor.receive.remote(self.batch, self.shared)
-            slot.batch = self.batch
-        slot.queue.append((slot.actor.run.remote(self.batch, cohorts, *stored), call))
+        common = self.shared if slot.batch != self.batch else None
+        slot.batch = self.batch
+        slot.queue.append((slot.actor.run.remote(self.batch, common, cohorts, *stored), call))
 
     def _wait(self, end: float | None) -> Slot | None:
         """The slot that has news: its worker is ready, or the first in its queue is done."""

@@ -17,6 +17,7 @@ from simulations.engine.runner import Job, Program, Result
 
 SPLIT_TOGETHER = 5  # faults of a cohort that is trained together, until it is split into its clients
 BATCHES = itertools.count(1)
+STATE_BYTES = 1 << 20  # a state of this size may stay in the driver
 DRIVER_BYTES = 1 << 29  # how much the driver itself keeps of client states
 
 
@@ -47,7 +48,7 @@ class RayGrid(SimulationGrid):
         self.pool.load(self.program)
         weight = sum(array.ndarray.nbytes for array in shared)
         common = (
-            (next(BATCHES), ray.put(shared) if weight > INLINE_BYTES // 4 else shared)
+            (next(BATCHES), ray.put(shared) if weight * len(self.pool.slots) > INLINE_BYTES else shared)
             if shared
             else (0, None)
         )
@@ -69,7 +70,7 @@ class RayGrid(SimulationGrid):
 
         Never the reference a task returned: that would keep the task's inputs alive, round after round.
         """
-        small = state.nbytes <= INLINE_BYTES and state.nbytes * len(self._states) <= DRIVER_BYTES
+        small = state.nbytes <= STATE_BYTES and state.nbytes * len(self._states) <= DRIVER_BYTES
         return state.frozen() if small else ray.put(state)
 
     def _fetch(self, kept: list[Any]) -> list[Packed]:

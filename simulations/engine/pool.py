@@ -31,12 +31,15 @@ class Worker:
         """Set the program up; `arrays` arrive as views of shared memory."""
         self.runner = Runner(program, arrays, expendable=True)
 
-    def receive(self, batch: int, shared: list[Array]) -> None:
-        """Take what the messages of a batch have in common."""
-        self.batch = (batch, shared)
+    def run(
+        self, batch: int, common: list[Array] | None, cohorts: list[list[Job]], *states: Any
+    ) -> list[Result]:
+        """The jobs of cohorts; a state from the object store is given by its place in `states`.
 
-    def run(self, batch: int, cohorts: list[list[Job]], *states: Any) -> list[Result]:
-        """The jobs of cohorts; a state from the object store is given by its place in `states`."""
+        common: what the messages of a batch have in common, with the first call of the batch alone
+        """
+        if common is not None:
+            self.batch = (batch, common)
         received, shared = self.batch
         if batch not in (0, received):
             raise RuntimeError(f"the arrays of batch {batch} did not arrive")
