@@ -42,11 +42,11 @@ WORDS = {
 }
 HEAD = """# What leaves a client
 
-Written by `python -m benchmarks.sent`: a client's upload in the second and last round at default settings, in
-bytes of arrays, and its share of the model's size ({size:,} bytes). Features, soft labels and their ids grow with
-a client's samples ({samples} on average here), public logits with the public set. Metrics (numbers of samples,
-losses, and accuracies where a server asks) are sent besides. What can be done with such records is measured by
-`fedkd privacy` (docs/privacy.md). The setting:
+Written by `python -m benchmarks.sent`: a client's upload in the second and last round at default
+settings, in bytes of arrays, and its share of the model's size ({size:,} bytes). Features, soft labels
+and their ids grow with a client's samples ({samples} on average here), public logits with the public
+set. Metrics (numbers of samples, losses, and accuracies where a server asks) are sent besides. What can
+be done with such records is measured by `fedkd privacy` (docs/privacy.md). The setting:
 
     fedkd run {setting} method=...
 
