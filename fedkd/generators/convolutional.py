@@ -63,7 +63,10 @@ class Convolutional(Generator):
         super().__init__(shapes, num_classes, nz, noise)
         whole("generator.channels", channels, 1)
         if len(self.shapes) != 1 or len(self.shape) - 1 not in CONVOLUTIONS:
-            raise ConfigError(f"a convolutional generator makes one (C, T) or (C, H, W), not {self.shapes}")
+            raise ConfigError(
+                f"a convolutional generator makes one (C, T) or (C, H, W), not {self.shapes}; "
+                "generator=table makes rows of a table"
+            )
         with seeded(rng):
             self.condition = Condition(nz, num_classes, label, merge)
             self.body = nn.Sequential(*_stem(self.condition.width, self.shape, 2 * channels, norm))
