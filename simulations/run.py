@@ -90,8 +90,8 @@ def check_mixed(strategy: Strategy, runtime: Runtime, config: Mapping[str, Any])
     if not runtime.program.mixed_models:
         raise ConfigError(
             f"model.per_client does not go with method={config['choices']['method']}, whose clients exchange "
-            "weights and need the same model; fd, fedproto, fml and others that exchange knowledge take it, and "
-            "feddf and dense do with method.client.own_model=true"
+            "weights and need the same model; fd, fedproto, fml and others that exchange knowledge take it, "
+            "and feddf and dense do with method.client.own_model=true"
         )
     networks = [runtime.trainer(k)[0].network for k in range(len(config["model"]["per_client"]))]
     for network in networks:
