@@ -7,16 +7,13 @@ Drawing has its own random numbers and its own copies: the run's numbers do not 
 """
 
 import copy
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib
 import torch
 from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import Strategy
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from clients.app import STATE
@@ -26,17 +23,17 @@ from fedkd.generators.base import Generator
 from fedkd.generators.noise import Held
 from fedkd.models.staged import in_layout
 from fedkd.seeds import torch_rng
-from simulations.canvas import MUTED, PALETTE, STYLE, new_figure, save
 from simulations.checkpoint import Stateful
 from simulations.loop import Plan, Round, Watcher
-from simulations.samples_grid import draw_samples
 from simulations.strategy_state import layers
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from simulations.run import Prepared
 
-CLASSES, MADE, REAL = 10, 6, 4
-"""Classes, and samples of each, in a grid."""
+CLASSES = 10
+"""Classes in a picture."""
 POINTS, CLIENTS, OF_CLIENT = 30, 5, 60
 """Generated features of a class, and clients and samples of each, in a projection."""
 
@@ -60,7 +57,10 @@ class Pictures(Watcher):
         due = number == self.rounds or (self.every and number % self.every == 0)
         if generator is None or not due:
             return
-        from simulations.report import describe
+        from simulations.canvas import save
+        from simulations.report import (
+            describe,
+        )  # neither before the first picture: matplotlib is slow to import
 
         generator = copy.deepcopy(generator).eval()
         rng = torch_rng(self.prepared.config["seed"], "pictures", number)
@@ -71,7 +71,9 @@ class Pictures(Watcher):
             figure = self._projection(generator, rng, about, arrays)
         save(self.folder, **{f"generated_r{number:0{max(3, len(str(self.rounds)))}d}": figure})
 
-    def _grid(self, generator: Generator, rng: torch.Generator, about: str) -> Figure:
+    def _grid(self, generator: Generator, rng: torch.Generator, about: str) -> "Figure":
+        from simulations.pictures_drawn import MADE, REAL, grid_figure
+
         names, real = self.prepared.federation.class_names[:CLASSES], self._real()
         made = _made(generator, len(names), MADE, rng)
         rows = {
@@ -86,7 +88,9 @@ class Pictures(Watcher):
 
     def _projection(
         self, generator: Generator, rng: torch.Generator, about: str, arrays: ArrayRecord
-    ) -> Figure:
+    ) -> "Figure":
+        from simulations.pictures_drawn import projection_figure
+
         names = self.prepared.federation.class_names[:CLASSES]
         made = _made(generator, len(names), POINTS, rng)
         labels = torch.arange(len(names)).repeat_interleave(POINTS)
@@ -124,45 +128,3 @@ def _made(generator: Generator, classes: int, count: int, rng: torch.Generator) 
     """`count` samples of each of the first classes, (classes, count, ...)."""
     labels = torch.arange(classes).repeat_interleave(count)
     return generator.sample(labels, rng).float().unflatten(0, (classes, count))
-
-
-@matplotlib.rc_context(STYLE)
-def grid_figure(rows: dict[str, Tensor], real: Tensor, about: str) -> Figure:
-    """A row a class: `MADE` generated samples, then real ones; in the value range of `real`."""
-    figure = Figure(figsize=(9, 1.0 + 0.95 * len(rows)), layout="constrained")
-    title = f"Generated samples (left {MADE}) and real ones (right {REAL}), by class\n{about}"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    draw_samples(figure, rows, real, ["generated"] * MADE + ["real"] * REAL)
-    return figure
-
-
-@matplotlib.rc_context(STYLE)
-def projection_figure(
-    made: Tensor, labels: Tensor, real: Tensor, y: Tensor, names: tuple[str, ...], cut: int, about: str
-) -> Figure:
-    """Generated features `(n, ...)` as crosses and real ones `(r, ...)` as dots, a colour a class."""
-    over = f"features at cut {cut}: crosses are generated for a class, dots come from clients' test samples"
-    figure, (axes,) = new_figure("Generated and real features", about, over, math.ceil(len(names) / 5))
-    flat = torch.cat([made.flatten(1), real.flatten(1)])
-    plane, share = principal_plane(flat)
-    for k, name in enumerate(names):
-        colour, dots = PALETTE[k % len(PALETTE)], plane[len(made) :][y == k]
-        crosses = plane[: len(made)][labels == k]
-        axes.scatter(dots[:, 0], dots[:, 1], s=14, color=colour, alpha=0.45, linewidth=0)
-        shape = "x" if k < len(PALETTE) else "+"
-        across, up = crosses.T
-        axes.scatter(across, up, s=26, color=colour, marker=shape, linewidth=1.3, label=name)
-    axes.set(xlabel=f"first principal axis (both: {share:.0%} of the variance)", ylabel="second")
-    axes.xaxis.label.set_color(MUTED)
-    figure.legend(loc="outside lower left", ncols=5)
-    return figure
-
-
-def principal_plane(x: Tensor) -> tuple[Tensor, float]:
-    """Points `(n, d)` in the plane of their largest variance, (n, 2), and the share of variance it holds."""
-    centred = (x - x.mean(0)).double()
-    _, values, axes = torch.linalg.svd(centred, full_matrices=False)
-    values = torch.cat([values, values.new_zeros(2)])  # one feature has no second axis
-    axes = torch.cat([axes, axes.new_zeros(2, axes.shape[1])])
-    total = values.square().sum().clamp_min(1e-12)
-    return centred @ axes[:2].T, float(values[:2].square().sum() / total)

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.drivers import difference
 from simulations.config import resolve
-from simulations.pictures import grid_figure, principal_plane, projection_figure
+from simulations.pictures_drawn import grid_figure, principal_plane, projection_figure
 from simulations.run import run
 
 TINY = (
