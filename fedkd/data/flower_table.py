@@ -6,24 +6,12 @@ one would have to read the row numbers back; `IndexTable.select` returns them, 1
 
 import contextlib
 import io
-import sys
 import warnings
-from types import ModuleType
 from typing import Any
 
 import datasets
 import numpy as np
-
-# flwr-datasets imports seaborn and scipy.stats for plots that nobody here draws: half a second of each start.
-# Who wants the plots still gets them, at the import of `flwr_datasets.visualization`.
-_PLOTS = "flwr_datasets.visualization"
-_absent = "flwr_datasets" not in sys.modules
-if _absent:
-    sys.modules[_PLOTS] = ModuleType(_PLOTS)
-from flwr_datasets.partitioner import Partitioner  # noqa: E402
-
-if _absent:
-    del sys.modules[_PLOTS], sys.modules["flwr_datasets"].visualization
+from flwr_datasets.partitioner import Partitioner
 
 COLUMN = "key"
 
