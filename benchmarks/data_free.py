@@ -15,7 +15,7 @@ Every table is of a subset and a narrow model, for about an hour of 2 cores; siz
 FLAGSHIP = "fedd2s_robust"
 METHODS = ("local", "fedavg_ft", "ditto", "fedrep", "fedd2s", "fedd2s_adaptive", FLAGSHIP)
 WITHOUT = {
-    "no_weights": ("weighting=samples",),
+    "no_weights": ("weighting.alpha=0",),
     "no_generator": ("method.strategy.protocol=representations",),
     "no_averaging": ("method.strategy.average_body=false",),
     "no_dropping": ("method.strategy.schedule.cuts=[-1]",),

@@ -5,7 +5,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmarks.data_free import FLAGSHIP, WITHOUT
 from benchmarks.one_shot import ROWS, OneShot, table
+from clients.fedd2s_robust import FedD2SRobust
+from simulations.config import resolve
+
+
+@pytest.mark.parametrize("off", WITHOUT)
+def test_what_was_tuned_goes_with_each_ingredient_off(off: str) -> None:
+    words = dict(word.split("=", 1) for word in WITHOUT[off])
+    for key, choices in FedD2SRobust.search_space.items():
+        words.setdefault(key, str(choices["low"] if isinstance(choices, dict) else choices[0]))
+    resolve([f"method={FLAGSHIP}", "data=fashion_mini", *(f"{key}={value}" for key, value in words.items())])
 
 
 def test_the_share_of_the_way_by_hand() -> None:
