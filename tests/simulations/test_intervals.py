@@ -85,7 +85,7 @@ def test_bold_needs_an_interval_that_is_off_zero(made: Callable[..., Path]) -> N
 
 
 def test_every_figure_has_an_interval_that_is_reproducible(made: Callable[..., Path], tmp_path: Path) -> None:
-    folder = made("a", LEVELS)
+    folder = made("a", LEVELS, "method=fedavg_ft")
     first, second = read([folder]), read([folder])
     assert first.cells == second.cells
     for key, cell in first.cells["fedavg_ft"].items():
