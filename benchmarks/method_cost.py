@@ -21,11 +21,12 @@ from simulations import run
 from simulations.config import resolve
 from strategies.server import Server
 
+WIDTH = "model.width=16"  # of the data set's own network
 SETTING = (
     "clients=20",
     "partition=dirichlet",
     "partition.alpha=0.1",
-    "model.width=16",
+    WIDTH,
     "rounds=12",
     "evaluate_every=12",
 )
@@ -55,7 +56,10 @@ def play(method: str, overrides: list[str], out: Path) -> tuple[float, Counter[s
 
     run.server = watched
     try:
-        run.run(resolve([f"method={method}", *SETTING, *overrides]), out)
+        own = [
+            word for word in SETTING if word != WIDTH or not any(o.startswith("model=") for o in overrides)
+        ]
+        run.run(resolve([f"method={method}", *own, *overrides]), out)
     finally:
         run.server = plain
     seconds = pd.read_csv(out / "rounds.csv")["seconds"]
