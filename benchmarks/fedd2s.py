@@ -86,8 +86,8 @@ STUDIES = (
     Sensitivity(
         "choices",
         "The choices of FedD2S, one at a time: Fashion-MNIST extract",
-        "At the settings chosen above (of `fedd2s_adaptive` for the two adaptive schedules, of which `ClientDrop` "
-        "trains the twin), 3 seeds.",
+        "At the settings chosen above (of `fedd2s_adaptive` for the two adaptive schedules, of which "
+        "`ClientDrop` trains the twin), 3 seeds.",
         "",
         (),
         words=(f"{BASE},{','.join(f'fedd2s_{name}' for name in CHOICES.split(','))}",),
