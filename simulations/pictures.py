@@ -58,9 +58,7 @@ class Pictures(Watcher):
         if generator is None or not due:
             return
         from simulations.canvas import save
-        from simulations.report import (
-            describe,
-        )  # neither before the first picture: matplotlib is slow to import
+        from simulations.report import describe  # neither before a picture: matplotlib is slow
 
         generator = copy.deepcopy(generator).eval()
         rng = torch_rng(self.prepared.config["seed"], "pictures", number)
