@@ -22,8 +22,8 @@ HEAD = """# FedD2S as specified here, beside the personalization baselines
 
 Made by `make results-fedd2s`; README.md says what the figures are. No figure here is one of the paper: FedD2S
 is reconstructed from its outline (docs/fedd2s.md). Local epochs are the same for all; beside them
-`fedd2s_adaptive` trains a local twin and `ditto` a personal model, each as long again, `fedrep` its head first, and
-`fedavg_ft` fine-tunes where it is used. Full size: `experiment=fedd2s_full`.
+`fedd2s_adaptive` trains a local twin and `ditto` a personal model, each as long again, `fedrep` its head
+first, and `fedavg_ft` fine-tunes where it is used. Full size: `experiment=fedd2s_full`.
 """
 BASE = "experiment=fedd2s_sensitivity"
 CHOICES = "never,first_block,reversed,global,client,output_full,class_mean,heads,body,average_body,mean,bank"
