@@ -94,7 +94,7 @@ STUDIES = (
         TABLE,
         "Teacher objective x student objective: long-tailed CIFAR-10, ratio 100",
         "Small residual networks on a seeded subset of 6,000 images, ten epochs each, self-distillation; of "
-        "the balanced test set one half is for validation. The worst tenth of ten classes is the worst class.",
+        "the balanced test set one half is for validation. The worst tenth of ten is the worst class.",
         "distill/robust_cifar10",
         (),
         more=QUICK,
