@@ -6,6 +6,8 @@ leaves the last one whole. Client states are written only where they changed: th
 read one after another, later ones win; when most of what these hold is out of date, all states are written
 anew. The two newest checkpoints are kept; one that was cut short or altered is noticed, and the one before it
 is used.
+
+The server's part is written while the next round is at work; that round's own checkpoint waits for it.
 """
 
 import hashlib
@@ -13,6 +15,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +26,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fedkd.protocol import ARRAYS
 from simulations.loop import Plan, Round, Watcher
-from simulations.records import dump, loads
+from simulations.records import copied, dump, loads
 from simulations.rundir import write_text
 from simulations.strategy_state import strategy_state
 
@@ -75,6 +78,8 @@ class Checkpoints(Watcher):
         self._files: dict[str, dict[str, Any]] = {}  # of client states, oldest first: size and checksum
         self._place: dict[int, tuple[str, int]] = {}  # the file with a client's state, and its share of it
         self._unsaved: tuple[int, ArrayRecord] | None = None
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[None] | None = None
 
     def started(self, plan: Plan) -> None:
         """Forget what is later than where the run goes on."""
@@ -86,22 +91,46 @@ class Checkpoints(Watcher):
 
     def round_done(self, round_: Round, arrays: ArrayRecord) -> None:
         self._unsaved = (round_.number, arrays)
-        if round_.number % self.every == 0 or round_.number == self.rounds:
+        if round_.number == self.rounds:
             self.interrupted()
+        elif round_.number % self.every == 0:
+            self._save()
 
     def interrupted(self) -> None:
         """Save the last whole round, unless it is saved."""
-        if self._unsaved is not None:
-            self._save(*self._unsaved)
-            self._unsaved = None
+        self._save()
+        self.settle()
 
-    def _save(self, number: int, arrays: ArrayRecord) -> None:
-        server = f"{number:06d}-server.safetensors"
-        book = {_GLOBAL: RecordDict({ARRAYS: arrays}), _STRATEGY: strategy_state(self.strategy)}
-        files = {server: self._write(server, book)}
+    def settle(self) -> None:
+        """Wait until all is written; raises what writing raised."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def closed(self) -> None:
+        """Nothing is left half written by this process."""
+        try:
+            self.settle()
+        finally:
+            self._thread.shutdown()
+
+    def _save(self) -> None:
+        if self._unsaved is None:
+            return
+        (number, arrays), self._unsaved = self._unsaved, None
+        self.settle()
         self._save_clients(number, self.grid.take_changed())
-        content = {"round": number, "server": server, "clients": list(self._files)}
-        content["files"] = files | self._files
+        records = {_GLOBAL: RecordDict({ARRAYS: arrays}), _STRATEGY: strategy_state(self.strategy)}
+        book = {owner: copied(each) for owner, each in records.items()}
+        self._writing = self._thread.submit(self._save_server, number, book, dict(self._files))
+
+    def _save_server(
+        self, number: int, book: Mapping[str, RecordDict], clients: Mapping[str, dict[str, Any]]
+    ) -> None:
+        """The server's file, and the manifest, which names the files of client states as well."""
+        server = f"{number:06d}-server.safetensors"
+        content = {"round": number, "server": server, "clients": list(clients)}
+        content["files"] = {server: self._write(server, book), **clients}
         seal = _checksum(json.dumps(content).encode())
         write_text(self.folder / f"{number:06d}.json", json.dumps({"sha256": seal, "content": content}))
         self._tidy()

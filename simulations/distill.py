@@ -77,7 +77,7 @@ class Session:
                 for watcher in (recorder, progress):
                     watcher.round_done(round_, _NOTHING)
         finally:
-            progress.stop()
+            progress.closed()
         own = part(stage.params, "network")
         heads = {f"parts.{name}": tensor for name, tensor in part(stage.params, "parts").items()}
         self._save("student", own | heads)
@@ -107,7 +107,7 @@ class Session:
                 history.append({"round": round_.number, **round_.figures, **round_.metrics})
                 write_text(self.out / "teacher.csv", pd.DataFrame(history).to_csv(index=False))
         finally:
-            progress.stop()
+            progress.closed()
         self._save("teacher", part(stage.params, "network"))
         params = stage.params
         if self.config["teacher"]["undo_gains"]:

@@ -6,7 +6,8 @@ put back afterwards, so that choices depend on (seed, round) alone.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +89,23 @@ class Watcher:
     def finished(self) -> None:
         """The last round is over."""
 
+    def closed(self) -> None:
+        """The run is over, however it ended; told last."""
+
+
+@contextmanager
+def watched(watchers: Sequence[Watcher], plan: Plan) -> Iterator[None]:
+    """Tell the watchers that a run begins, that it is finished if it is, and that it is over."""
+    try:
+        for watcher in watchers:
+            watcher.started(plan)
+        yield
+        for watcher in watchers:
+            watcher.finished()
+    finally:
+        for watcher in watchers:
+            watcher.closed()
+
 
 def play(
     strategy: Strategy,
@@ -106,26 +124,23 @@ def play(
     stopping: whether the user wants the run to stop after this round; then KeyboardInterrupt is raised
     Raises TooManyFailures where the share of failed training clients exceeds `plan.max_failures`.
     """
-    for watcher in watchers:
-        watcher.started(plan)
-    for number in range(plan.first, plan.rounds + 1):
-        start = time.perf_counter()
-        round_, arrays = _train(strategy, grid, arrays, plan, number)
-        if plan.evaluates(number):
-            round_.evaluation = _evaluate(strategy, grid, arrays, plan, number, "before")
-            round_.global_test = global_test(arrays)
-            if number == plan.rounds and plan.evaluate_after:
-                round_.after = _evaluate(strategy, grid, arrays, plan, number, "after")
-            round_.figures = measure(round_)
-        round_.seconds = time.perf_counter() - start
-        for watcher in watchers:
-            watcher.round_done(round_, arrays)
-        if stopping() and number < plan.rounds:
+    with watched(watchers, plan):
+        for number in range(plan.first, plan.rounds + 1):
+            start = time.perf_counter()
+            round_, arrays = _train(strategy, grid, arrays, plan, number)
+            if plan.evaluates(number):
+                round_.evaluation = _evaluate(strategy, grid, arrays, plan, number, "before")
+                round_.global_test = global_test(arrays)
+                if number == plan.rounds and plan.evaluate_after:
+                    round_.after = _evaluate(strategy, grid, arrays, plan, number, "after")
+                round_.figures = measure(round_)
+            round_.seconds = time.perf_counter() - start
             for watcher in watchers:
-                watcher.interrupted()
-            raise KeyboardInterrupt
-    for watcher in watchers:
-        watcher.finished()
+                watcher.round_done(round_, arrays)
+            if stopping() and number < plan.rounds:
+                for watcher in watchers:
+                    watcher.interrupted()
+                raise KeyboardInterrupt
     return arrays
 
 

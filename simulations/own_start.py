@@ -17,7 +17,7 @@ from fedkd.build import accepted
 from fedkd.protocol import EVALUATE_AFTER, SERVER_ROUND, STAGE
 from fedkd.training.evaluate import Row
 from simulations.hooks import configuring, global_random
-from simulations.loop import Plan, Round, Watcher, check_failures
+from simulations.loop import Plan, Round, Watcher, check_failures, watched
 from simulations.observe import Exchange, ObservedGrid
 
 log = logging.getLogger(__name__)
@@ -51,13 +51,10 @@ def play_own(
         "evaluate_fn": rounds.evaluated,
     }
     names, anything = accepted(strategy.start)
-    for watcher in watchers:
-        watcher.started(plan)
-    with global_random(plan.seed, "start", 0):
-        strategy.start(grid, arrays, **{k: v for k, v in given.items() if anything or k in names})
-    rounds.close()
-    for watcher in watchers:
-        watcher.finished()
+    with watched(watchers, plan):
+        with global_random(plan.seed, "start", 0):
+            strategy.start(grid, arrays, **{k: v for k, v in given.items() if anything or k in names})
+        rounds.close()
     return rounds.arrays
 
 

@@ -61,10 +61,7 @@ class ProgressWatcher(Watcher):
                 soft_wrap=True,
             )
 
-    def finished(self) -> None:
-        self.stop()
-
-    def stop(self) -> None:
+    def closed(self) -> None:
         """Leave the terminal as it was, also after an error."""
         if self._bar is not None:
             self._bar.stop()

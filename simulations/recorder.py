@@ -39,6 +39,7 @@ class Recorder(Watcher):
         self.parts = out / PARTS
         self.rounds: list[dict[str, Any]] = []
         self.failures: list[dict[str, Any]] = []
+        self._header: list[str] = []  # of rounds.csv, as it was written
         self._begun = time.perf_counter()
 
     def started(self, plan: Plan) -> None:
@@ -105,19 +106,18 @@ class Recorder(Watcher):
         self.parts.rmdir()
 
     def _append(self, row: dict[str, Any]) -> None:
-        path = self.out / "rounds.csv"
-        header = path.read_text().partition("\n")[0].split(",") if path.exists() else []
-        if set(row) - set(header):
+        if set(row) - set(self._header):
             self._write_rounds()
             return
-        with path.open("a", newline="") as file:
-            csv.DictWriter(file, header, lineterminator="\n").writerow(row)
+        with (self.out / "rounds.csv").open("a", newline="") as file:
+            csv.DictWriter(file, self._header, lineterminator="\n").writerow(row)
             file.flush()
             os.fsync(file.fileno())
 
     def _write_rounds(self) -> None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, columns_of(self.rounds), lineterminator="\n")
+        self._header = columns_of(self.rounds)
+        writer = csv.DictWriter(text, self._header, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rounds)
         write_text(self.out / "rounds.csv", text.getvalue())

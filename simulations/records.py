@@ -67,6 +67,20 @@ def loads(data: bytes) -> dict[str, RecordDict]:
     }
 
 
+def copied(records: RecordDict) -> RecordDict:
+    """The same with arrays of its own: whoever holds the original may write into it."""
+    return RecordDict({name: _copy(record) for name, record in records.items()})
+
+
+def _copy(record: Any) -> Any:
+    if not isinstance(record, ArrayRecord):
+        return record
+    copy = ArrayRecord()
+    for key, array in record.items():
+        copy[key] = LazyArray(as_ndarray(array).copy()) if array.stype == NUMPY_STYPE else array
+    return copy
+
+
 def _described(record: Any, tensors: list[np.ndarray]) -> tuple[str, list[Any]]:
     kind = next(name for name, cls in _KINDS.items() if isinstance(record, cls))
     if kind == "arrays":

@@ -47,32 +47,27 @@ def play_into(
     sent = config if attach_setup else None
     observed = ObservedGrid(grid, nodes, federation.train_clients.tolist(), sent, fleet)
     own = overrides_start(strategy)
-    progress = ProgressWatcher(out.name)
-    pictures = Pictures(out, prepared, grid if isinstance(grid, SimulationGrid) else None)
     watchers: list[Watcher] = [
         Recorder(out),
         MultiplierLog(out),
         Population(out, federation, config),
-        pictures,
-        progress,
+        Pictures(out, prepared, grid if isinstance(grid, SimulationGrid) else None),
+        ProgressWatcher(out.name),
+        *trackers(config, out),
     ]
-    watchers += trackers(config, out)
     if isinstance(grid, SimulationGrid) and not own:
         watchers.append(Checkpoints(out, strategy, grid, config["checkpoint_every"]))
-    try:
-        with patient_interrupt() as stopping:
-            (play_own if own else play)(
-                strategy,
-                observed,
-                prepared.arrays,
-                plan_of(prepared, first),
-                watchers,
-                global_test=global_test(prepared),
-                measure=Measures(federation, config),
-                stopping=stopping,
-            )
-    finally:
-        progress.stop()
+    with patient_interrupt() as stopping:
+        (play_own if own else play)(
+            strategy,
+            observed,
+            prepared.arrays,
+            plan_of(prepared, first),
+            watchers,
+            global_test=global_test(prepared),
+            measure=Measures(federation, config),
+            stopping=stopping,
+        )
     from simulations.report import write_report  # not before the first round: a second of imports
 
     write_report(out)

@@ -25,6 +25,8 @@ ROWS = {
     "fedkd, engine.vectorise=true": ["ours", "engine.vectorise=true", "engine.cohort_size=5"],
 }
 REPEATS = {"mlp": 15, "small_cnn": 9, "cnn": 5}
+TURNS = {"mlp": 5, "small_cnn": 2, "cnn": 1}
+"""Turns of each system, and rounds in a turn."""
 TITLES = {"mlp": "MLP, 159 k parameters", "small_cnn": "Small CNN, 62 k", "cnn": "FedAvg's CNN, 1.66 M"}
 MESSAGES = [(10_000, 10), (10_000, 100), (10_000, 1000), (1_000_000, 10), (1_000_000, 100), (10_000_000, 10)]
 POPULATIONS = (100, 10_000, 1_000_000)
@@ -33,7 +35,7 @@ POPULATIONS = (100, 10_000, 1_000_000)
 def rounds_table(workload: str) -> str:
     """Whole rounds of one workload."""
     commands = {name: [words[0], workload, *words[1:]] for name, words in ROWS.items()}
-    times = alternate(commands, REPEATS[workload])
+    times = alternate(commands, REPEATS[workload], turn=TURNS[workload])
     lines = [
         f"### {TITLES[workload]}",
         "",
@@ -68,7 +70,7 @@ def messages_table() -> str:
 
 def population_table() -> str:
     """Rounds of a hundred clients out of ever more."""
-    running = start({str(size): ["ours.population", str(size)] for size in POPULATIONS})
+    running = start({str(size): ["ours.population", str(size)] for size in POPULATIONS}, turn=5)
     times: dict[str, list[float]] = {name: [] for name in running}
     for repeat in range(12):
         for name, competitor in running.items():
@@ -108,16 +110,17 @@ def write(parts: Mapping[str, Sequence[str]], began: float) -> None:
 
 Written by `make bench`, which took {minutes:.0f} minutes, on {machine()}: {versions()}.
 
-All rows of a table ran in the same minutes, a round each in turns; ratios are medians over neighbouring
-rounds, so that what else the machine does falls on both sides. Time is wall time of whole rounds; fedkd's
-include recording and a checkpoint each round."""
+All rows of a table ran in the same minutes, in turns (of 5 rounds of the MLP and of populations, 2 of the
+small CNN, else one); ratios are medians over neighbouring turns, so that what else the machine does falls on
+both sides. Time is wall time of whole rounds; fedkd's include recording and a checkpoint each round."""
     text = "\n\n".join([head, *(f"## {title}\n\n" + "\n\n".join(tables) for title, tables in parts.items())])
     (ROOT / "docs" / "results" / "speed.md").write_text(text + "\n")
 
 
 def quick() -> None:
     """The MLP against the bare loop and Flower's simulation."""
-    times = alternate({name: [ROWS[name][0], "mlp"] for name in (BARE, STOCK, OURS)}, repeats=15, warm=2)
+    commands = {name: [ROWS[name][0], "mlp"] for name in (BARE, STOCK, OURS)}
+    times = alternate(commands, repeats=15, warm=2, turn=TURNS["mlp"])
     for name, found in times.items():
         print(f"{name}: {median(found):.3f} s a round ({min(found):.3f} to {max(found):.3f})")
     print(f"bare {ratio(times[BARE], times[OURS]):.2f} stock {ratio(times[STOCK], times[OURS]):.2f}")

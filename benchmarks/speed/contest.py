@@ -12,16 +12,16 @@ BENCH_PYTHON = ROOT / ".bench-venv" / "bin" / "python"
 
 
 class Competitor:
-    """A process that runs one round at a time; see `row.py`."""
+    """A process that runs a turn of rounds at a time; see `row.py`."""
 
-    def __init__(self, *arguments: str, python: str | Path = sys.executable) -> None:
-        command = [str(python), "-m", "benchmarks.speed.row", *arguments]
+    def __init__(self, *arguments: str, python: str | Path = sys.executable, turn: int = 1) -> None:
+        command = [str(python), "-m", "benchmarks.speed.row", str(turn), *arguments]
         pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, text=True, cwd=ROOT)
         self._expect()
 
     def round(self) -> float:
-        """Seconds of one more round."""
+        """Seconds a round of one more turn."""
         self._tell("go")
         return float(self._expect())
 
@@ -46,21 +46,23 @@ class Competitor:
         return line
 
 
-def start(commands: Mapping[str, Sequence[str]]) -> dict[str, Competitor]:
+def start(commands: Mapping[str, Sequence[str]], turn: int = 1) -> dict[str, Competitor]:
     """The competitors that can be started, one after another; those of `blaze` in their own environment."""
     running = {}
     for name, words in commands.items():
         try:
             python = BENCH_PYTHON if words[0] == "blaze" else sys.executable
-            running[name] = Competitor(*words, python=python)
+            running[name] = Competitor(*words, python=python, turn=turn)
         except (OSError, RuntimeError) as error:
             print(f"{name}: left out ({error})", file=sys.stderr, flush=True)
     return running
 
 
-def alternate(commands: Mapping[str, Sequence[str]], repeats: int, warm: int = 1) -> dict[str, list[float]]:
-    """Seconds of `repeats` rounds of each, in turns, after some to get warm."""
-    running = start(commands)
+def alternate(
+    commands: Mapping[str, Sequence[str]], repeats: int, warm: int = 1, turn: int = 1
+) -> dict[str, list[float]]:
+    """Seconds a round of `repeats` turns of each, one after the other, after some to get warm."""
+    running = start(commands, turn)
     times: dict[str, list[float]] = {name: [] for name in running}
     try:
         for repeat in range(warm + repeats):

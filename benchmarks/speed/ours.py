@@ -46,10 +46,10 @@ class Images(Source):
 
 
 class Gated(Watcher):
-    """Waits at the gate before each round; rounds end when all that is to be written is written."""
+    """Waits at the gate before each round; a turn ends when all that is to be written is written."""
 
-    def __init__(self, gate: Gate) -> None:
-        self.gate = gate
+    def __init__(self, gate: Gate, saving: Checkpoints) -> None:
+        self.gate, self.saving = gate, saving
 
     def started(self, plan: Any) -> None:
         self._wait()
@@ -58,6 +58,8 @@ class Gated(Watcher):
         self._wait()
 
     def _wait(self) -> None:
+        if self.gate.closing:
+            self.saving.settle()
         if not self.gate():
             raise KeyboardInterrupt
 
@@ -87,7 +89,7 @@ def run_gated(gate: Gate, words: list[str]) -> None:
         out = Path(folder)
         observed = ObservedGrid(grid, grid.get_node_ids(), prepared.federation.train_clients.tolist())
         saving = Checkpoints(out, prepared.strategy, grid, prepared.config["checkpoint_every"])
-        watchers = [Recorder(out), saving, Gated(gate)]
+        watchers = [Recorder(out), saving, Gated(gate, saving)]
         try:
             play_rounds(prepared.strategy, observed, prepared.arrays, plan_of(prepared, 1), watchers)
         except KeyboardInterrupt:

@@ -1,7 +1,7 @@
 """Giving cohorts to workers until every one is done, whatever happens to the workers.
 
-Whoever is free gets the next cohort; where they are short, several in one call, and a call more to go on with
-while results travel. What a cohort is does not depend on that: only how many travel together.
+Whoever is free gets the next cohort; where they are short, most of its share in one call, and a call more to
+go on with while results travel. What a cohort is does not depend on that: only how many travel together.
 A cohort whose worker dies or passes the deadline runs again; if that happens twice it is split into its
 clients, and a client that does it once more is given up. A single client is given up at its third death or
 second deadline. (Clients that are trained together are split at the fifth fault only: alone their numbers
@@ -24,15 +24,18 @@ from simulations.engine.runner import Job, Result
 START_SECONDS = 300.0  # how long workers may take to start while none is at work
 START_TRIES = 3
 SHORT = 0.1  # seconds; a worker with cohorts shorter than this gets its next one before it asks
+EARLY = 0.8  # of what is left: how much may travel in large calls; the rest evens out
+PATIENT = 60.0  # seconds; with a timeout below nothing waits for what travels with it
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Cohort:
-    """Clients that go to a worker together, and how often their worker was lost."""
+    """Clients that go to a worker together, how often their worker was lost, and an estimate of the work."""
 
     jobs: list[Job]
     faults: int = 0
+    work: float = 1.0
 
     @property
     def clients(self) -> str:
@@ -69,6 +72,8 @@ class Dispatcher:
     def run(self, timeout: float | None, done: Callable[[Result], None]) -> int:
         """Until all is done, or `timeout` seconds are over; how often did a cohort run again?"""
         end = None if timeout is None else time.monotonic() + timeout
+        if timeout is not None and timeout < PATIENT:
+            self.together = 1  # who waits seconds wants all that is there by then
         try:
             while self.pending or any(slot.queue for slot in self.pool.slots):
                 self._give()
@@ -84,18 +89,27 @@ class Dispatcher:
         return self.retries
 
     def _give(self) -> None:
+        slots = self.pool.slots
         for depth in (1, 2):
-            for slot in self.pool.slots:
-                spare = depth == 1 or (slot.took < SHORT and len(self.pending) >= len(self.pool.slots))
+            share = EARLY * sum(cohort.work for cohort in self.pending) / len(slots)
+            enough = len(self.pending) >= len(slots)
+            for slot in slots:
+                spare = depth == 1 or (slot.took < SHORT and enough)
                 if self.pending and spare and slot.loading is None and len(slot.queue) < depth:
-                    self._submit(slot, self._call_for(slot))
+                    self._submit(slot, self._call_for(slot, share))
 
-    def _call_for(self, slot: Slot) -> list[Cohort]:
-        """The next cohort; several that are short and small, since a call costs a millisecond or two."""
-        fair = len(self.pending) // (len(self.pool.slots) + 1)  # fewer towards the end
-        most = min(fair, self.together, int(SHORT / max(slot.took, 1e-3)))
+    def _call_for(self, slot: Slot, share: float) -> list[Cohort]:
+        """The next cohort; several that are short and small, since a call costs a millisecond or two.
+
+        share: of the work, at most, unless a single cohort is more
+        """
+        most = min(self.together, int(SHORT / max(slot.took, 1e-3)))
         call = [self.pending.popleft()]
-        while len(call) < most and not call[-1].faults and not self.pending[0].faults:
+        share -= call[0].work
+        while self.pending and len(call) < most and not call[-1].faults and not self.pending[0].faults:
+            share -= self.pending[0].work
+            if share < 0:
+                break
             call.append(self.pending.popleft())
         return call
 

@@ -61,8 +61,10 @@ class RayGrid(SimulationGrid):
 
     def _cohorts(self, jobs: list[Job]) -> list[Cohort]:
         cohorts = [Cohort(part) for part in self.program.cohorts(jobs)]
-        if (cost := self.cost) is not None:
-            cohorts.sort(key=lambda cohort: -sum(cost(job.client) for job in cohort.jobs))
+        if self.cost is not None:
+            for cohort in cohorts:
+                cohort.work = sum(self.cost(job.client) for job in cohort.jobs)
+            cohorts.sort(key=lambda cohort: -cohort.work)
         return cohorts
 
     def _keep(self, state: Packed) -> Any:

@@ -1,10 +1,12 @@
 """The arithmetic of the speed tables, and that competitors alternate and stop."""
 
+import io
 import sys
 
 import pytest
 
 from benchmarks.speed import contest
+from benchmarks.speed.gate import Gate
 from benchmarks.speed.workloads import NAMES, network, share
 
 
@@ -17,7 +19,7 @@ def test_rounds_alternate_after_getting_warm(monkeypatch: pytest.MonkeyPatch) ->
     turns: list[str] = []
 
     class Fake:
-        def __init__(self, name: str, python: str) -> None:
+        def __init__(self, name: str, python: str, turn: int) -> None:
             if name == "blaze":
                 raise RuntimeError("blaze ended")
             self.name = name
@@ -37,10 +39,25 @@ def test_rounds_alternate_after_getting_warm(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_competitor_answers_with_seconds() -> None:
-    bare = contest.Competitor("bare", "mlp", python=sys.executable)
+    bare = contest.Competitor("bare", "mlp", python=sys.executable, turn=2)
     assert 0 < bare.round() < 60
     bare.stop()
     assert bare.process.returncode == 0
+
+
+def test_a_turn_is_so_many_rounds_and_the_gate_tells_the_seconds_of_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told, clock = io.StringIO(), iter([0.0, 6.0, 6.0, 15.0])
+    monkeypatch.setattr(sys, "stdout", told)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("go\ngo\nstop\n"))
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock, 99.0))
+    gate, rounds, closing = Gate(3), 0, []
+    while gate():
+        rounds += 1
+        closing.append(gate.closing)
+    assert rounds == 6 and closing == [False, False, True] * 2
+    assert told.getvalue().splitlines() == ["ready", "2.0", "3.0"]
 
 
 def test_workloads_have_the_sizes_that_they_are_called_by() -> None:

@@ -1,6 +1,7 @@
 """Checkpoints as files: what is written, what is noticed, what a kill leaves."""
 
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ class Saver:
     def end(self, number: int) -> None:
         arrays = record_from_arrays({"w": np.array([number, 0.5])})
         self.watcher.round_done(Round(number, Exchange()), arrays)
+        self.watcher.settle()
 
 
 def files(out: Path) -> list[str]:
@@ -222,3 +224,31 @@ def test_the_global_arrays_keep_their_kinds(tmp_path: Path) -> None:
     assert {k: (a.dtype, a.data) for k, a in saved.arrays.items()} == {
         k: (a.dtype, a.data) for k, a in arrays.items()
     }
+
+
+def test_what_is_saved_is_what_the_round_ended_with_and_a_failure_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = Checkpoints(tmp_path, FedAvg(), States())
+    watcher.started(Plan(0, 9))
+    mine, free = np.array([1.0]), threading.Event()
+    dump = checkpoint.dump
+    monkeypatch.setattr(checkpoint, "dump", lambda *given: free.wait(60) and dump(*given))
+    watcher.round_done(Round(1, Exchange()), record_from_arrays({"w": mine}))
+    mine[0] = 2.0  # a strategy that goes on in place, before the disk has seen anything
+    assert newest(tmp_path) is None
+    free.set()
+    watcher.settle()
+    saved = newest(tmp_path)
+    assert saved is not None and saved.arrays["w"].numpy().tolist() == [1.0]
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(checkpoint, "dump", full)
+    watcher.round_done(Round(2, Exchange()), record_from_arrays({"w": mine}))
+    with pytest.raises(OSError, match="no space left"):
+        watcher.round_done(Round(3, Exchange()), record_from_arrays({"w": mine}))
+    watcher.closed()
+    left = newest(tmp_path)
+    assert left is not None and left.round == 1
