@@ -7,6 +7,7 @@ does not exist, the command is not offered.
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -65,6 +66,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def program() -> NoReturn:
+    """`fedkd` as a program: `main`, in a process that is nobody else's and ends with it."""
+    from simulations.engine import pools
+
+    pools.in_advance = True
+    code = main()
+    if (
+        pools.in_vain()
+    ):  # Ray is just starting; its daemons end with this process, but not half begun in order
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def _dispatch(arguments: list[str]) -> int:
     commands = available()
     name = arguments[0] if arguments else "--help"
@@ -105,4 +121,4 @@ def available() -> dict[str, ModuleType]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

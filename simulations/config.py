@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -40,8 +40,15 @@ _PLACE_AND_PACE = (
 )
 
 
-def resolve(overrides: Sequence[str], main: Main = RUN) -> dict[str, Any]:
-    """The complete configuration of one run, or a ConfigError that says in one sentence what is wrong."""
+def resolve(
+    overrides: Sequence[str],
+    main: Main = RUN,
+    engine: Callable[[str | None, Mapping[str, Any]], None] = lambda choice, settings: None,
+) -> dict[str, Any]:
+    """The complete configuration of one run, or a ConfigError that says in one sentence what is wrong.
+
+    engine: is told the choice and settings of `engine` as soon as they are known, before all is checked
+    """
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the user's own modules, after ours
     user = parse(overrides)
@@ -49,6 +56,8 @@ def resolve(overrides: Sequence[str], main: Main = RUN) -> dict[str, Any]:
     raw, choices = _compose(chosen, main)
     if raw.get("tuned") or any(value.key == "tuned" for value in values):
         values = _tuned(values, choices["method"], raw["tuned"]) + values
+    own = {value.path[1]: value.value for value in values if value.path[0] == "engine" and value.path[1:]}
+    engine(choices.get("engine"), {**(raw.get("engine") or {}), **own})
     names = {group: name for group, name in choices.items() if name is not None}
     config = {"choices": names | dict(main.named), **_complete(raw, values)}
     _settle(config)

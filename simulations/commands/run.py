@@ -53,16 +53,20 @@ def execute(arguments: argparse.Namespace) -> int:
 def _single(overrides: list[str]) -> int:
     from simulations import rundir
     from simulations.config import resolve
+    from simulations.engine.memory import uncollected
+    from simulations.engine.pools import begin
 
-    config = resolve(overrides)
+    with uncollected():  # imports what the configuration names
+        config = resolve(overrides, engine=begin)
     out = Path(config["out"])
     if rundir.is_done(config):
         print(f"this run is finished: {out} (overwrite=true runs it again)")
         return 0
     from simulations.engine.pools import warm_up
 
-    warm_up(config)  # before the second that the next line takes
-    from simulations.run import run
+    warm_up(config)  # before the second that the imports take
+    with uncollected():
+        from simulations.run import run
 
     try:
         run(config, out)

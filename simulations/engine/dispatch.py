@@ -94,9 +94,17 @@ class Dispatcher:
             share = EARLY * sum(cohort.work for cohort in self.pending) / len(slots)
             enough = len(self.pending) >= len(slots)
             for slot in slots:
-                spare = depth == 1 or (slot.took < SHORT and enough)
-                if self.pending and spare and slot.loading is None and len(slot.queue) < depth:
+                free = self.pending and slot.loading is None and len(slot.queue) < depth
+                if free and (depth == 1 or (enough and self._may_follow(slot))):
                     self._submit(slot, self._call_for(slot, share))
+
+    def _may_follow(self, slot: Slot) -> bool:
+        """Whether the next cohort may wait behind what the worker is at: neither is suspected of its death.
+
+        A worker that dies takes the reply on its way along, and the call before would get the blame.
+        """
+        at_work = [cohort for _, call in slot.queue for cohort in call]
+        return slot.took < SHORT and not any(cohort.faults for cohort in [*at_work, self.pending[0]])
 
     def _call_for(self, slot: Slot, share: float) -> list[Cohort]:
         """The next cohort; several that are short and small, since a call costs a millisecond or two.

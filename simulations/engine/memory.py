@@ -1,6 +1,9 @@
-"""The C library's memory allocator, told what a training process needs."""
+"""Memory: what the C library's allocator and Python's garbage collector are told in processes that train."""
 
 import ctypes
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc, malloc.h
 MEGABYTE = 1 << 20
@@ -20,3 +23,15 @@ def keep_freed_memory() -> None:
     mallopt(M_MMAP_THRESHOLD, 32 * MEGABYTE)  # the most that glibc accepts
     mallopt(M_TRIM_THRESHOLD, 1024 * MEGABYTE)
     mallopt(M_TOP_PAD, 64 * MEGABYTE)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """While modules are imported: looking for garbage in what they make takes a quarter of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -3,52 +3,16 @@
 import os
 import sys
 from collections import deque
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
-import torch
-from flwr.app import Array
 
 from fedkd.errors import ConfigError
-from simulations.engine.memory import keep_freed_memory
 from simulations.engine.ray_runtime import cpu_count, start_ray
-from simulations.engine.runner import Job, Program, Result, Runner, extend_path
-
-
-class Worker:
-    """The body of the Ray actor: a `Runner`, in a process of its own."""
-
-    def __init__(self, path: Sequence[str], threads: int) -> None:
-        extend_path(path)
-        keep_freed_memory()
-        torch.set_num_threads(threads)
-        self.batch: tuple[int, list[Array]] = (0, [])
-
-    def load(self, program: Program, arrays: dict[str, Any]) -> None:
-        """Set the program up; `arrays` arrive as views of shared memory."""
-        self.runner = Runner(program, arrays, expendable=True)
-
-    def run(
-        self, batch: int, common: list[Array] | None, cohorts: list[list[Job]], *states: Any
-    ) -> list[Result]:
-        """The jobs of cohorts; a state from the object store is given by its place in `states`.
-
-        common: what the messages of a batch have in common, with the first call of the batch alone
-        """
-        if common is not None:
-            self.batch = (batch, common)
-        received, shared = self.batch
-        if batch not in (0, received):
-            raise RuntimeError(f"the arrays of batch {batch} did not arrive")
-
-        def ready(job: Job) -> Job:
-            return job._replace(state=states[job.state]) if isinstance(job.state, int) else job
-
-        done = [self.runner.run_all([ready(job) for job in jobs], shared) for jobs in cohorts]
-        return [result for results in done for result in results]
+from simulations.engine.runner import Program
+from simulations.engine.worker import Worker
 
 
 @dataclass

@@ -5,9 +5,28 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from simulations.engine.ray_runtime import start_pool
+from simulations.engine.ray_runtime import start_early, start_pool
 
 _pools: dict[str, "Future[Any]"] = {}
+_begun = False
+in_advance = False
+"""Whether Ray may be started before it is known to be needed: in a process that runs one command and ends."""
+
+
+def begin(choice: str | None, engine: Mapping[str, Any]) -> None:
+    """Start Ray itself, while the rest of a configuration is still being looked at.
+
+    choice: the name chosen under `engine`; engine: its settings, as far as they are known
+    """
+    global _begun
+    if in_advance and not _begun and choice == "ray" and engine.get("address") in (None, "local"):
+        _begun = True
+        start_early()
+
+
+def in_vain() -> bool:
+    """Whether Ray was begun, and nobody came to need it."""
+    return _begun and not _pools
 
 
 def warm_up(config: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import warnings
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,27 @@ ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     # a reply of this size travels in the answer itself: through the object store it costs milliseconds of CPU
     "RAY_max_direct_call_object_size": str(INLINE_BYTES),
+    # while it starts, Ray often misses its own object store by milliseconds and tries again a second later
+    "RAY_raylet_client_connect_timeout_milliseconds": "20",
+    "RAY_raylet_client_num_connect_attempts": "500",
 }
+
+
+_starting = threading.Lock()
+
+
+def start_early() -> None:
+    """Start a private Ray in the background, before anybody knows what workers are wanted.
+
+    If it fails, so will `start_pool`, which is where the user is told.
+    """
+
+    def boot() -> None:
+        with suppress(Exception):
+            start_ray(None)
+        threading.Event().wait()  # as in `start_pool`
+
+    threading.Thread(target=boot, name="ray", daemon=True).start()
 
 
 def start_pool(
@@ -61,8 +82,13 @@ def cpu_count() -> int:
 def start_ray(address: str | None) -> None:
     """Connect to `address` (`auto`, `host:port`, `ray://host:port`), or start a private Ray (None, `local`).
 
-    A Ray that this process already uses is kept.
+    A Ray that this process already uses, or is just starting, is kept.
     """
+    with _starting:
+        _start_ray(address)
+
+
+def _start_ray(address: str | None) -> None:
     os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
     import ray
 

@@ -1,6 +1,5 @@
 """What a worker does: a client's messages through the ClientApp. Every engine uses it; it knows no Ray."""
 
-import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -161,8 +160,3 @@ def _round(message: Message) -> Any:
     """The round as strategies tell it to clients, or as a message's group."""
     told = (record.get("server-round") for record in message.content.config_records.values())
     return next((number for number in told if number is not None), message.metadata.group_id or "?")
-
-
-def extend_path(entries: Sequence[str]) -> None:
-    """Make importable what the driver can import: a user's client is a file in the current folder."""
-    sys.path.extend(entry for entry in entries if entry not in sys.path)

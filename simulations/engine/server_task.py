@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from simulations.engine.ray_runtime import start_ray
-from simulations.engine.runner import extend_path
+from simulations.engine.worker import extend_path
 from strategies.server import in_driver
 
 Execute = Callable[..., Any]

