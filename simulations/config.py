@@ -21,6 +21,7 @@ from simulations.checks import check_together, check_values, nearest, shown
 from simulations.composing import composed
 from simulations.overrides import Override, parse
 from simulations.programs import RUN, Main
+from simulations.settled import blamed, chosen
 from simulations.tree import assign, complete, conform, networks, try_out, unknown_key
 
 CONF = Path(__file__).parent / "conf"
@@ -52,14 +53,19 @@ def resolve(
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the user's own modules, after ours
     user = parse(overrides)
-    chosen, values = _split(user, main)
-    raw, choices = _compose(chosen, main)
+    named, values = _split(user, main)
+    raw, choices = _compose(named, main)
+    tuned = []
     if raw.get("tuned") or any(value.key == "tuned" for value in values):
-        values = _tuned(values, choices["method"], raw["tuned"]) + values
+        tuned = chosen(values, choices["method"], raw["tuned"])
     own = {value.path[1]: value.value for value in values if value.path[0] == "engine" and value.path[1:]}
     engine(choices.get("engine"), {**(raw.get("engine") or {}), **own})
     names = {group: name for group, name in choices.items() if name is not None}
-    config = {"choices": names | dict(main.named), **_complete(raw, values)}
+    try:
+        tree = _complete(raw, tuned + values)
+    except ConfigError as error:
+        raise blamed(error, tuned) from error.__cause__
+    config = {"choices": names | dict(main.named), **tree}
     _settle(config)
     if config["out"] is None:
         config["out"] = default_out(config)
@@ -184,19 +190,6 @@ def _hydra(chosen: Choices, main: Main) -> tuple[dict[str, Any], Choices]:
 
 def _in_hydra(group: str, folder: str) -> str:
     return group if group == folder else f"{folder}@{group}"
-
-
-def _tuned(values: list[Override], method: str | None, folder: Any) -> list[Override]:
-    """What `fedkd tune` chose for this method, as overrides that the user's own come after."""
-    folder = next((value.value for value in reversed(values) if value.key == "tuned"), folder)
-    file = Path(str(folder)) / f"{method}.yaml"
-    if not file.is_file():
-        raise ConfigError(
-            f"tuned={folder}: no {file.name} there; a folder where `fedkd tune` tuned {method} is needed"
-        )
-    return parse(
-        [f"{key}={json.dumps(value)}" for key, value in yaml.safe_load(file.read_text())["chosen"].items()]
-    )
 
 
 def _complete(raw: dict[str, Any], values: list[Override]) -> dict[str, Any]:

@@ -85,6 +85,12 @@ def test_ada_margin_gains_from_the_teachers_margins() -> None:
     torch.testing.assert_close(seen, LOGITS - torch.tensor([2.0, 4.0, 10.0]).log())
 
 
+@pytest.mark.parametrize("least", [0.0, -0.1, float("nan")])
+def test_ada_margin_needs_a_positive_least_margin(least: float) -> None:
+    with pytest.raises(ConfigError, match=r"least=.* of ada_margin: a positive number is needed"):
+        AdaMargin("standard", 0.5, least=least)
+
+
 @pytest.mark.parametrize(
     "method", [PostShift("robust", 0.5), PriorShift("standard", 0.5)], ids=["post", "prior"]
 )

@@ -163,6 +163,14 @@ def test_a_run_uses_the_choice(tmp_path: Path) -> None:
     assert config["method"]["strategy"]["proximal_mu"] == chosen["method.strategy.proximal_mu"]
 
 
+def test_a_choice_for_what_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "fedavg.yaml").write_text(yaml.safe_dump({"chosen": {"weighting.q": 1.0}}))
+    words = ["method=fedavg", f"tuned={tmp_path}"]
+    assert resolve([*words, "weighting=qffl"])["weighting"]["q"] == 1.0
+    with pytest.raises(ConfigError, match=r"unknown key 'weighting\.q'.*; tuned=\.\.\. sets it"):
+        resolve([*words, "weighting=eg"])
+
+
 @pytest.mark.parametrize("stop", [1, 3, 6, 8])
 def test_killed_and_started_again_it_ends_in_the_same_choice(stop: int, tmp_path: Path) -> None:
     tuned(tmp_path / "whole", "method=local")
