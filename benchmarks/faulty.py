@@ -14,7 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, MessageType, RecordDict
 
 from clients.app import app as honest
@@ -107,8 +106,8 @@ def _spoilt(kind: str, reply: Message, message: Message) -> Message:
         raise ValueError("a fault that was asked for")
     if kind == "nothing":
         return Message(RecordDict(), reply_to=message)
-    if kind == "nan":
-        content.metric_records[METRICS][TRAIN_LOSS] = float("nan")
+    if kind in ("nan", "inf"):
+        content.metric_records[METRICS][TRAIN_LOSS] = float(kind)
     for record in content.array_records.values():
         _spoil(kind, record)
     return reply
@@ -117,8 +116,8 @@ def _spoilt(kind: str, reply: Message, message: Message) -> Message:
 def _spoil(kind: str, record: ArrayRecord) -> None:
     name, array = next(iter(record.items()))
     values = array.numpy().copy()
-    if kind == "nan":
-        values.reshape(-1)[0] = np.nan
+    if kind in ("nan", "inf"):
+        values.reshape(-1)[0] = float(kind)
         record[name] = Array(values)
     if kind == "shape":
         record[name] = Array(values[..., :-1])

@@ -1,7 +1,8 @@
 """The tables of docs/results/fedd2s.md, from scratch: `make results-fedd2s`."""
 
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.studies import CIFAR10, DOCS, FASHION, HAR, Study, main
@@ -25,8 +26,31 @@ is reconstructed from its outline (docs/fedd2s.md). Local epochs are the same fo
 `fedd2s_adaptive` trains a local twin and `ditto` a personal model, each as long again, `fedrep` its head
 first, and `fedavg_ft` fine-tunes where it is used. Full size: `experiment=fedd2s_full`.
 """
+Words = tuple[str, ...]
 BASE = "experiment=fedd2s_sensitivity"
-CHOICES = "never,first_block,reversed,global,client,output_full,class_mean,heads,body,average_body,mean,bank"
+CUTS, STRATEGY = "method.strategy.schedule", "method.strategy"
+CHOICES: Mapping[str, Words] = {
+    "as_specified": (),
+    "never": (f"{CUTS}.cuts=[-1]",),
+    "first_block": (f"{CUTS}.cuts=[1]",),
+    "reversed": (f"{CUTS}.reverse=true",),
+    "output_full": (f"{STRATEGY}.distill_path=output_full",),
+    "class_mean": (f"{STRATEGY}.teacher_view=class_mean",),
+    "body": (f"{STRATEGY}.distill_path=body_via_global_head", f"{STRATEGY}.teacher_view=class_mean"),
+    "heads": (f"{STRATEGY}.protocol=heads", f"{STRATEGY}.teacher_view=head_ensemble"),
+    "average_body": (f"{STRATEGY}.average_body=true",),
+    "mean": (f"{STRATEGY}.head_growth=mean",),
+    "bank": (f"{STRATEGY}.head_growth=bank",),
+}
+"""What point each row changes, as words: an experiment's own value would give way to what tuning chose."""
+ADAPTIVE: Mapping[str, Words] = {
+    "global": (
+        "method=fedd2s_adaptive",
+        f"{CUTS}._target_=fedkd.personalization.cuts.GlobalDrop",
+        "method.client._target_=clients.fedd2s.FedD2S",
+    ),
+    "client": ("method=fedd2s_adaptive",),
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +87,32 @@ class Sensitivity(Study):
         return f"{self.opening(page)}\n{curve}\n![along {self.over}](figures/{image})\n"
 
 
+@dataclass(frozen=True)
+class Choices(Sensitivity):
+    """The method with each of its choices changed, one at a time, beside local-only training.
+
+    rows: overrides by name
+    """
+
+    rows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def commands(self, out: Path, page: str) -> list[list[str]]:
+        """A sweep over seeds for each row, and the comparison."""
+        runs, parent = out / self.name / "runs", out / self.parent
+        ends = [f"seed={self.seeds}", f"tuned={parent / 'tuned'}", f"out={runs}"]
+        typed = [["fedkd", "run", "-m", *self.words, *row, *ends] for row in self.rows.values()]
+        compare = ["fedkd", "compare", str(parent / "runs" / "local-*-s[123]"), str(runs)]
+        return [*typed, [*compare, "--out", str(out / self.name / page)]]
+
+
+def choices(name: str, title: str, parent: str, experiment: str, rows: Mapping[str, Words]) -> Choices:
+    """The choices of point 2 on one federation."""
+    says = "At the settings chosen above, 3 seeds; every row changes what it names."
+    words = (f"experiment={experiment}", "method=fedd2s")
+    title = f"The choices of FedD2S, one at a time: {title}"
+    return Choices(name, title, says, "", (), parent=parent, words=words, rows=rows)
+
+
 def along(name: str, key: str, values: str, methods: str = "fedd2s") -> Sensitivity:
     """One of the sensitivity studies."""
     says = f"The Fashion-MNIST extract at the settings chosen above; {key} varies, 3 seeds."
@@ -83,18 +133,12 @@ STUDIES = (
     ),
     Study("fashion", *FASHION, METHODS),
     Study("cifar10", *CIFAR10, METHODS),
-    Sensitivity(
-        "choices",
-        "The choices of FedD2S, one at a time: Fashion-MNIST extract",
-        "At the settings chosen above (of `fedd2s_adaptive` for the two adaptive schedules, of which "
-        "`ClientDrop` trains the twin), 3 seeds.",
-        "",
-        (),
-        words=(f"{BASE},{','.join(f'fedd2s_{name}' for name in CHOICES.split(','))}",),
-    ),
+    choices("choices", "Fashion-MNIST extract", "fashion", FASHION[2], CHOICES | ADAPTIVE),
+    choices("har_choices", "human activity", "har", HAR[2], CHOICES),
+    choices("digits_choices", "digits by writer", "digits", "fedd2s_digits", CHOICES),
     along("participation", "participation", "0.1,0.2,0.5,1.0"),
     along("dropping_rate", "method.strategy.schedule.rate", "1,2,4,15"),
-    along("skew", "partition.alpha", "0.1,0.3,1.0", "local,fedavg,fedavg_ft,fedd2s"),
+    along("skew", "partition.alpha", "0.1,0.3,0.5,1.0", "local,fedavg,fedavg_ft,fedd2s"),
     along("dropping_set", "method.strategy.schedule.cuts", "[4],[4,3],[4,3,2],[4,3,2,1],[2],[1]"),
     *(
         Study(

@@ -91,6 +91,7 @@ class Checkpoints(Watcher):
 
     def round_done(self, round_: Round, arrays: ArrayRecord) -> None:
         self._unsaved = (round_.number, arrays)
+        self.settle()  # what went wrong with the one before is told a round later, and not when it is late
         if round_.number == self.rounds:
             self.interrupted()
         elif round_.number % self.every == 0:
@@ -117,12 +118,13 @@ class Checkpoints(Watcher):
     def _save(self) -> None:
         if self._unsaved is None:
             return
-        (number, arrays), self._unsaved = self._unsaved, None
+        number, arrays = self._unsaved
         self.settle()
         self._save_clients(number, self.grid.take_changed())
         records = {_GLOBAL: RecordDict({ARRAYS: arrays}), _STRATEGY: strategy_state(self.strategy)}
         book = {owner: copied(each) for owner, each in records.items()}
         self._writing = self._thread.submit(self._save_server, number, book, dict(self._files))
+        self._unsaved = None
 
     def _save_server(
         self, number: int, book: Mapping[str, RecordDict], clients: Mapping[str, dict[str, Any]]

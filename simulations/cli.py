@@ -9,6 +9,7 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.util import find_spec
 from types import ModuleType
@@ -71,10 +72,14 @@ def program() -> NoReturn:
     from simulations.engine import pools
 
     pools.in_advance = True
-    code = main()
-    if (
-        pools.in_vain()
-    ):  # Ray is just starting; its daemons end with this process, but not half begun in order
+    try:
+        code = main()
+    except Exception:
+        if not pools.in_vain():
+            raise
+        traceback.print_exc()
+        code = 1
+    if pools.in_vain():  # its daemons end with this process, but, half begun, not in good order
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

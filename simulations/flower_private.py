@@ -35,6 +35,11 @@ def metadata_of(message: Message) -> dict[str, Any]:
     return dict(message.metadata.__dict__)
 
 
+def kind_of(metadata: dict[str, Any]) -> str:
+    """The message type among these plain values."""
+    return str(metadata["_message_type"])
+
+
 def message_from(metadata: dict[str, Any], content: RecordDict | None, error: Error | None) -> Message:
     """A message with exactly this metadata; the public signatures only make new instructions and replies."""
     restored = Metadata.__new__(Metadata)

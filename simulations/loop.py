@@ -32,7 +32,7 @@ class Plan:
     max_failures: share of a round's training clients that may fail before the run is stopped
     evaluate_after: whether clients are also evaluated after local training: each evaluated round's
         participants, and in the last round everybody, from the final model
-    timeout: seconds to wait for one exchange
+    timeout: seconds to wait for one exchange; None: for ever
     """
 
     seed: int
@@ -41,7 +41,7 @@ class Plan:
     evaluate_every: int = 1
     max_failures: float = 0.5
     evaluate_after: bool = True
-    timeout: float = 3600.0
+    timeout: float | None = None
 
     def evaluates(self, number: int) -> bool:
         """Whether clients are evaluated at the end of round `number`."""

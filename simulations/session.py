@@ -1,6 +1,7 @@
 """Playing a prepared run into its folder, from the start or from a checkpoint."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from simulations.run import Prepared
 
 
+PATIENCE = 3600.0
+"""Seconds to wait for the replies of one exchange under Flower's own engines."""
+
+
 def play_into(
     out: Path,
     prepared: "Prepared",
@@ -46,7 +51,9 @@ def play_into(
     fleet = Fleet(build(config["availability"]), federation.num_clients) if config["availability"] else None
     sent = config if attach_setup else None
     observed = ObservedGrid(grid, nodes, federation.train_clients.tolist(), sent, fleet)
-    own = overrides_start(strategy)
+    own, plan = overrides_start(strategy), plan_of(prepared, first)
+    if not isinstance(grid, SimulationGrid):  # ours notice by themselves what will never come
+        plan = replace(plan, timeout=PATIENCE)
     watchers: list[Watcher] = [
         Recorder(out),
         MultiplierLog(out),
@@ -62,7 +69,7 @@ def play_into(
             strategy,
             observed,
             prepared.arrays,
-            plan_of(prepared, first),
+            plan,
             watchers,
             global_test=global_test(prepared),
             measure=Measures(federation, config),
@@ -71,6 +78,8 @@ def play_into(
     from simulations.report import write_report  # not before the first round: a second of imports
 
     write_report(out)
+    if stopping():  # in the last round: the run is whole, but nothing comes after it
+        raise KeyboardInterrupt
 
 
 def plan_of(prepared: "Prepared", first: int) -> Plan:

@@ -6,10 +6,12 @@ workers end with it, however it ends.
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -47,13 +49,25 @@ class Workers:
     def __enter__(self) -> "Workers":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._let_rounds_end()
         for worker in self._workers:
             worker.process.terminate()
         for worker in self._workers:
             worker.process.join()
             worker.link.close()
         self._workers.clear()
+
+    def _let_rounds_end(self) -> None:
+        """The first Ctrl-C reaches what the workers do, and is waited for; a second one ends them at once."""
+        busy = [worker.process for worker in self._workers if worker.place is not None]
+        for process in busy:
+            if process.pid is not None and process.is_alive():
+                os.kill(process.pid, signal.SIGINT)
+        with suppress(KeyboardInterrupt):
+            for process in busy:
+                process.join()
 
     def play(self, calls: Sequence[Call]) -> Iterator[tuple[int, Outcome]]:
         """Do all calls, begun in their order; yields (position, outcome) as they end."""
@@ -105,6 +119,8 @@ def _work(link: Connection) -> None:
         error = trace = ""
         try:
             function(*arguments)
+        except KeyboardInterrupt:  # the parent had it first, and waits
+            return
         except ConfigError as mistake:
             error = str(mistake)
         except Exception as failure:  # whatever a call raises, its worker goes on to the next

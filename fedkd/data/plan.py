@@ -51,7 +51,7 @@ def build_federation(cfg: Mapping[str, Any]) -> Federation:
     unseen_clients: fraction of clients kept out of training and evaluated as newcomers, default 0;
     split.val, split.test: shares of each client's samples (fedkd.data.split.Split);
     skew.rotation, skew.colour, skew.noise: feature skew (fedkd.data.skew.Skew);
-    label_noise.clients, label_noise.labels: wrong training labels (fedkd.data.skew.LabelNoise).
+    label_noise.clients, label_noise.labels: wrong labels to learn from (fedkd.data.skew.LabelNoise).
     """
     parts = {
         name: build({"_target_": f"{kind.__module__}.{kind.__qualname__}", **(cfg.get(name) or {})})

@@ -78,9 +78,10 @@ def rotate(x: Tensor, angle: float) -> Tensor:
 
 @dataclass(frozen=True)
 class LabelNoise:
-    """Wrong labels in some clients' training splits.
+    """Wrong labels at some clients: in what they train on, and in what they validate on, which is theirs too.
 
-    clients: fraction of clients that have any; labels: fraction of these clients' training labels.
+    Their test splits keep the truth. A client whose labels are wrong tells a high risk, as it would.
+    clients: fraction of clients that have any; labels: fraction of these clients' labels
     """
 
     clients: float = 0.0
@@ -100,13 +101,17 @@ class LabelNoise:
         )
 
     def apply(self, data: ClientData, seed: int) -> ClientData:
-        """The client with `round(n * labels)` training labels moved to another class; its mix stays true."""
+        """The client with `round(n * labels)` labels a split moved to another class; its mix stays true."""
         draw = rng(seed, "label-noise", data.client)
-        y = data.train.y.clone()
-        wrong = torch.from_numpy(draw.permutation(len(y))[: round(len(y) * self.labels)])
-        shift = torch.from_numpy(draw.integers(1, data.num_classes, len(wrong), dtype=np.int64))
-        y[wrong] = (y[wrong] + shift) % data.num_classes
-        return replace(data, train=replace(data.train, y=y), true_mix=data.mix)
+
+        def noisy(samples: Samples) -> Samples:
+            y = samples.y.clone()
+            wrong = torch.from_numpy(draw.permutation(len(y))[: round(len(y) * self.labels)])
+            shift = torch.from_numpy(draw.integers(1, data.num_classes, len(wrong), dtype=np.int64))
+            y[wrong] = (y[wrong] + shift) % data.num_classes
+            return replace(samples, y=y)
+
+        return replace(data, train=noisy(data.train), val=noisy(data.val), true_mix=data.mix)
 
 
 @dataclass(frozen=True)

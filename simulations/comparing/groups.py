@@ -9,6 +9,9 @@ from simulations.comparing.runs import Run, flat, population
 from simulations.config import config_hash
 
 LOCAL = "local"
+MANY = 3
+"""Settings by which rows of one method may be called without leaving out the usual ones."""
+
 _TOLD = {"method", "experiment", "engine"}
 """Choices that a label need not name: it begins with the method, an experiment is what it sets, and no figure
 depends on the engine."""
@@ -72,6 +75,12 @@ def differences(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def shortened(groups: Sequence[Group]) -> bool:
+    """Whether some of several rows of one method is called by the method alone."""
+    methods = [each.method for each in groups]
+    return any(each.label == each.method and methods.count(each.method) > 1 for each in groups)
+
+
 def local_runs(groups: Sequence[Group]) -> dict[tuple[str, int], Run]:
     """The runs of local-only training by repeat; none where there are several settings of it."""
     alone = [each for each in groups if each.method == LOCAL]
@@ -98,12 +107,21 @@ def _budget(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
+    """The method and what tells a run from its rivals; if that is much, only what most of them have not."""
     labels = []
     for run in runs:
         rivals = [other for other in runs if other.method == run.method]
-        words = [f"{key}={value}" for key, value in _apart(run, rivals).items()]
-        labels.append(" ".join([run.method, *words]))
+        apart = _apart(run, rivals)
+        if len(apart) > MANY:
+            every = [_apart(rival, rivals) for rival in rivals]
+            apart = {key: value for key, value in apart.items() if not _usual(key, value, every)}
+        labels.append(" ".join([run.method, *(f"{key}={value}" for key, value in apart.items())]))
     return labels
+
+
+def _usual(key: str, value: Any, every: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether more than half of them have this value."""
+    return 2 * sum(key in each and repr(each[key]) == repr(value) for each in every) > len(every)
 
 
 def _apart(run: Run, rivals: Sequence[Run]) -> dict[str, Any]:

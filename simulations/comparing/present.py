@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from simulations.comparing import bootstrap
-from simulations.comparing.groups import LOCAL, Group, differences
+from simulations.comparing.groups import LOCAL, Group, differences, shortened
 from simulations.comparing.runs import Which
 from simulations.comparing.table import Cell, Column, Table
 
@@ -69,6 +69,8 @@ def notes(table: Table, which: Which) -> list[str]:
         told.append("There are several settings of local-only training, so no gain over it is shown.")
     if bad := _bad_clients(groups):
         told.append(f"Benign are all clients but these: {'; '.join(bad)}.")
+    if shortened(groups):
+        told.append("A row names the settings that most rows of its method have not; the others are theirs.")
     return told + [f"{key}: {_valued(values)}." for key, values in differences(groups).items()]
 
 

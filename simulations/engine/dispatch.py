@@ -48,7 +48,8 @@ class Dispatcher:
 
     `common`: a number for the batch and the arrays its messages share (or their reference); (0, None) where
     there are none. `deadline`: seconds a client may take; None: for ever. `split_at`: faults after which a
-    cohort is split. `together`: how many cohorts may travel in one call.
+    cohort is split. `together`: how many cohorts may travel in one call. `kind`: of
+    the messages; each kind has a pace of its own.
     """
 
     def __init__(
@@ -59,12 +60,13 @@ class Dispatcher:
         deadline: float | None,
         split_at: int = 2,
         together: int = 1,
+        kind: str = "",
     ) -> None:
         self.pool = pool
         self.pending = deque(cohorts)
         self.batch, self.shared = common
         self.deadline = deadline
-        self.split_at = split_at
+        self.split_at, self.kind = split_at, kind
         self.together = together if deadline is None else 1  # a client that hangs is noticed at once
         self.retries = 0
         self._failed_starts = 0
@@ -104,14 +106,14 @@ class Dispatcher:
         A worker that dies takes the reply on its way along, and the call before would get the blame.
         """
         at_work = [cohort for _, call in slot.queue for cohort in call]
-        return slot.took < SHORT and not any(cohort.faults for cohort in [*at_work, self.pending[0]])
+        return self._took(slot) < SHORT and not any(cohort.faults for cohort in [*at_work, self.pending[0]])
 
     def _call_for(self, slot: Slot, share: float) -> list[Cohort]:
         """The next cohort; several that are short and small, since a call costs a millisecond or two.
 
         share: of the work, at most, unless a single cohort is more
         """
-        most = min(self.together, int(SHORT / max(slot.took, 1e-3)))
+        most = min(self.together, int(SHORT / max(self._took(slot), 1e-3)))
         call = [self.pending.popleft()]
         share -= call[0].work
         while self.pending and len(call) < most and not call[-1].faults and not self.pending[0].faults:
@@ -120,6 +122,9 @@ class Dispatcher:
                 break
             call.append(self.pending.popleft())
         return call
+
+    def _took(self, slot: Slot) -> float:
+        return slot.pace.get(self.kind, float("inf"))
 
     def _submit(self, slot: Slot, call: list[Cohort]) -> None:
         stored: list[Any] = []  # states from the object store, given by their place
@@ -168,7 +173,7 @@ class Dispatcher:
             return
         _, call = slot.queue.popleft()
         now = time.monotonic()
-        slot.took, slot.since = (now - slot.since) / len(call), now
+        slot.pace[self.kind], slot.since = (now - slot.since) / len(call), now
         for result in results:
             done(result)
 

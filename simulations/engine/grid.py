@@ -14,6 +14,7 @@ from simulations.engine.packing import Packed
 from simulations.engine.pool import Pool
 from simulations.engine.ray_runtime import INLINE_BYTES
 from simulations.engine.runner import Job, Program, Result
+from simulations.flower_private import kind_of
 
 SPLIT_TOGETHER = 5  # faults of a cohort that is trained together, until it is split into its clients
 BATCHES = itertools.count(1)
@@ -56,7 +57,8 @@ class RayGrid(SimulationGrid):
         cohorts = self._cohorts(jobs)
         size = max(weight, 1) * max((len(cohort.jobs) for cohort in cohorts), default=1)
         together = INLINE_BYTES // size  # replies about as large as what was sent still travel inline
-        dispatcher = Dispatcher(self.pool, cohorts, common, self.deadline, split_at, together)
+        kind = kind_of(jobs[0].messages[0].metadata) if jobs else ""
+        dispatcher = Dispatcher(self.pool, cohorts, common, self.deadline, split_at, together, kind)
         return dispatcher.run(timeout, done)
 
     def _cohorts(self, jobs: list[Job]) -> list[Cohort]:

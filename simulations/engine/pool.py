@@ -23,12 +23,15 @@ class Slot:
     loading: Any = None  # until this reference is there, the actor is not ready
     queue: deque[tuple[Any, Any]] = field(default_factory=deque)  # (reference of the results, cohorts)
     since: float = 0.0  # when the first in the queue began
-    took: float = float("inf")  # seconds a cohort, in the latest call
+    pace: dict[str, float] = field(default_factory=dict)  # seconds a cohort, in the latest call of each kind
     batch: int = 0  # whose common arrays it was sent
 
 
 class Pool:
-    """The workers. One pool may serve several programs, one after another."""
+    """The workers. One pool may serve several programs, one after another.
+
+    server_cpus: CPUs that are left to tasks of the server
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class Pool:
         threads_per_worker: int = 1,
         address: str | None = None,
         gpus_per_worker: float = 0.0,
+        server_cpus: float = 0.0,
     ) -> None:
         _check(workers, threads_per_worker, gpus_per_worker)
         own = address in (None, "local")
@@ -48,7 +52,7 @@ class Pool:
         }
         self._loaded: Program | None = None
         self._program: tuple[Any, ...] = ()  # the same, in the object store
-        number = _fitting(workers, threads_per_worker, gpus_per_worker, own)
+        number = _fitting(workers, threads_per_worker, gpus_per_worker, own, server_cpus)
         self.slots = [Slot(self._spawn()) for _ in range(number)]
 
     def load(self, program: Program) -> None:
@@ -64,7 +68,7 @@ class Pool:
         """A new worker for one that died or hangs; what it had in its queue is forgotten."""
         ray.kill(slot.actor)
         slot.queue.clear()
-        slot.batch, slot.took = 0, float("inf")
+        slot.batch, slot.pace = 0, {}
         slot.actor = self._spawn()
         slot.loading = slot.actor.load.remote(*self._program) if self._program else None
 
@@ -80,10 +84,16 @@ class Pool:
         return ray.remote(Worker).options(**self._options).remote(path, self.threads)
 
 
-def _fitting(workers: int | None, threads: int, gpus: float, own: bool) -> int:
-    """The number of workers; by default as many as there are cores, and GPUs where they are asked for."""
+def _fitting(workers: int | None, threads: int, gpus: float, own: bool, server: float) -> int:
+    """The number of workers; by default as many as there are cores, and GPUs where they are asked for.
+
+    Those of a private Ray ask it for no CPUs, so that the server's tasks find all of them.
+    """
     have = ray.cluster_resources()
-    room = (cpu_count() if own else int(have.get("CPU", 1))) // threads
+    cores = cpu_count() if own else have.get("CPU", 1)
+    if server > cores:
+        raise ConfigError(f"engine.server_cpus={server:g}: there are only {cores:g} CPUs")
+    room = int(cores if own else cores - server) // threads
     if gpus:
         room = min(room, int(have.get("GPU", 0) / gpus + 1e-9))
     if workers is None:
@@ -93,6 +103,7 @@ def _fitting(workers: int | None, threads: int, gpus: float, own: bool) -> int:
         raise ConfigError(
             f"engine.workers={workers} do not fit: each takes {threads} CPUs and {gpus:g} GPUs "
             f"(engine.threads_per_worker, engine.gpus_per_worker) of {cpus:g} CPUs and {cards:g} GPUs"
+            + (f", where the server takes {server:g} CPUs (engine.server_cpus)" if server else "")
         )
     return workers
 

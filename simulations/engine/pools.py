@@ -25,8 +25,8 @@ def begin(choice: str | None, engine: Mapping[str, Any]) -> None:
 
 
 def in_vain() -> bool:
-    """Whether Ray was begun, and nobody came to need it."""
-    return _begun and not _pools
+    """Whether Ray was begun, and nobody has come to need it so far."""
+    return _begun and not any(pool.done() for pool in _pools.values())
 
 
 def warm_up(config: Mapping[str, Any]) -> None:
@@ -38,6 +38,7 @@ def warm_up(config: Mapping[str, Any]) -> None:
 def pool_for(engine: Mapping[str, Any]) -> "Future[Any]":
     """One pool for all runs of this process that ask for the same workers."""
     wanted = {key: engine[key] for key in ("workers", "threads_per_worker", "address", "gpus_per_worker")}
+    wanted["server_cpus"] = engine["server_cpus"] if engine.get("server") == "task" else 0.0
     key = json.dumps(wanted, sort_keys=True)
     if key not in _pools:
         for other in list(_pools.values()):

@@ -53,6 +53,7 @@ def start_pool(
     threads_per_worker: int = 1,
     address: str | None = None,
     gpus_per_worker: float = 0.0,
+    server_cpus: float = 0.0,
 ) -> "Future[Pool]":
     """Start Ray and the workers in the background (seconds: read data meanwhile); `.result()` is the pool.
 
@@ -65,7 +66,7 @@ def start_pool(
             start_ray(address)  # its daemons start while this process imports the rest
             from simulations.engine.pool import Pool
 
-            future.set_result(Pool(workers, threads_per_worker, address, gpus_per_worker))
+            future.set_result(Pool(workers, threads_per_worker, address, gpus_per_worker, server_cpus))
         except BaseException as error:
             future.set_exception(error)
         threading.Event().wait()

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,20 @@ def daemons(mark: str) -> list[str]:
     return found
 
 
+LATE = (
+    (["method=fedavg", "method.strategy.foo=3"], "unknown key 'method.strategy.foo'"),  # while resolving
+    (["data=har", "data.root=/nowhere"], "data"),  # while reading
+)
+
+
+@pytest.mark.parametrize(("words", "sentence"), LATE, ids=["key", "data"])
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks into /proc")
-def test_a_late_refusal_leaves_no_daemon_behind(tmp_path: Path) -> None:
+def test_a_late_refusal_leaves_no_daemon_behind(words: list[str], sentence: str) -> None:
     mark = f"FEDKD_TEST_MARK={os.getpid()}"
-    command = [sys.executable, "-m", "simulations.cli", "run", "method=fedavg", "method.strategy.foo=3"]
+    command = [sys.executable, "-m", "simulations.cli", "run", *words]
     environment = os.environ | dict([mark.split("=")])
     told = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
-    assert told.returncode == 2 and told.stderr.startswith("fedkd: unknown key 'method.strategy.foo'")
+    assert told.returncode == 2 and told.stderr.startswith(f"fedkd: {sentence}")
     assert len(told.stderr.splitlines()) == 1
     end = time.monotonic() + 20
     while daemons(mark) and time.monotonic() < end:
@@ -59,3 +67,8 @@ def test_ray_is_begun_where_this_process_will_need_its_own(
     pools.begin(choice, engine)
     pools.begin(choice, engine)
     assert begun == [True] * starts and pools.in_vain() == starts
+    pool: Future[Any] = Future()
+    pools._pools["any"] = pool
+    assert pools.in_vain() == starts  # asked for, and not there yet
+    pool.set_result(None)
+    assert not pools.in_vain()

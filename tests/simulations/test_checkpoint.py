@@ -246,8 +246,9 @@ def test_what_is_saved_is_what_the_round_ended_with_and_a_failure_is_told(
         raise OSError("no space left")
 
     monkeypatch.setattr(checkpoint, "dump", full)
+    watcher.every = 2
     watcher.round_done(Round(2, Exchange()), record_from_arrays({"w": mine}))
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(OSError, match="no space left"):  # a round later, whenever the next one is due
         watcher.round_done(Round(3, Exchange()), record_from_arrays({"w": mine}))
     watcher.closed()
     left = newest(tmp_path)

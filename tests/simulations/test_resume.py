@@ -82,6 +82,25 @@ def test_from_a_damaged_checkpoint_to_the_same_end(tmp_path: Path) -> None:
     assert difference(tmp_path / "undisturbed", tmp_path / "cut") == 0
 
 
+def test_interrupt_of_runs_side_by_side_saves_the_last_whole_round_of_each(tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    words = [*TINY, "method=local,fedavg", "rounds=4000", "checkpoint_every=10000", f"out={out}"]
+    command = [sys.executable, "-m", "simulations.cli", "run", "-m", *words, "sweep.parallel=2"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        end = time.monotonic() + 90
+        while len(folders := sorted(out.glob("*-s0"))) < 2 and time.monotonic() < end:
+            time.sleep(0.05)
+        for folder in folders:
+            wait_for(folder / "rounds.csv", "\n2,")
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert (process.returncode, len(folders)) == (130, 2) and "Traceback" not in told
+    assert "fedkd: interrupted; the same command again does what is left" in told
+    for folder in folders:
+        saved, rows = newest(folder), (folder / "rounds.csv").read_text().splitlines()
+        assert saved is not None and saved.round == int(rows[-1].partition(",")[0]) < 4000
+
+
 def test_interrupt_saves_the_last_whole_round_and_ends_with_the_sentence(tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = [*TINY, "method=local", "rounds=400", "checkpoint_every=1000", f"out={out}"]
