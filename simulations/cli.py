@@ -7,9 +7,7 @@ does not exist, the command is not offered.
 
 import argparse
 import importlib
-import os
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib.util import find_spec
 from types import ModuleType
@@ -73,17 +71,10 @@ def program() -> NoReturn:
 
     pools.in_advance = True
     try:
-        code = main()
-    except Exception:
-        if not pools.in_vain():
-            raise
-        traceback.print_exc()
-        code = 1
-    if pools.in_vain():  # its daemons end with this process, but, half begun, not in good order
-        sys.stdout.flush()
+        sys.exit(main())
+    finally:  # Ray may still be starting for what was refused
         sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+        pools.settle()
 
 
 def _dispatch(arguments: list[str]) -> int:

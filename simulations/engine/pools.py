@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 from simulations.engine.ray_runtime import start_early, start_pool
 
 _pools: dict[str, "Future[Any]"] = {}
-_begun = False
+_begun: list["Future[Any]"] = []
 in_advance = False
 """Whether Ray may be started before it is known to be needed: in a process that runs one command and ends."""
 
@@ -18,15 +18,13 @@ def begin(choice: str | None, engine: Mapping[str, Any]) -> None:
 
     choice: the name chosen under `engine`; engine: its settings, as far as they are known
     """
-    global _begun
     if in_advance and not _begun and choice == "ray" and engine.get("address") in (None, "local"):
-        _begun = True
-        start_early()
+        _begun.append(start_early())
 
 
-def in_vain() -> bool:
-    """Whether Ray was begun, and nobody has come to need it so far."""
-    return _begun and not any(pool.done() for pool in _pools.values())
+def settle(seconds: float = 30.0) -> bool:
+    """Wait for whatever is just starting: only then can it be ended in good order. False: it takes longer."""
+    return not wait([*_begun, *_pools.values()], seconds).not_done
 
 
 def warm_up(config: Mapping[str, Any]) -> None:

@@ -7,7 +7,6 @@ import tempfile
 import threading
 import warnings
 from concurrent.futures import Future
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,18 +33,23 @@ ENVIRONMENT = {
 _starting = threading.Lock()
 
 
-def start_early() -> None:
-    """Start a private Ray in the background, before anybody knows what workers are wanted.
+def start_early() -> "Future[None]":
+    """Start a private Ray in the background, before anybody knows what workers are wanted; done when it runs.
 
     If it fails, so will `start_pool`, which is where the user is told.
     """
+    future: Future[None] = Future()
 
     def boot() -> None:
-        with suppress(Exception):
+        try:
             start_ray(None)
+            future.set_result(None)
+        except BaseException as error:
+            future.set_exception(error)
         threading.Event().wait()  # as in `start_pool`
 
     threading.Thread(target=boot, name="ray", daemon=True).start()
+    return future
 
 
 def start_pool(

@@ -59,16 +59,19 @@ def test_a_late_refusal_leaves_no_daemon_behind(words: list[str], sentence: str)
 def test_ray_is_begun_where_this_process_will_need_its_own(
     monkeypatch: pytest.MonkeyPatch, choice: str, engine: dict[str, Any], in_advance: bool, starts: bool
 ) -> None:
-    begun: list[bool] = []
-    monkeypatch.setattr(pools, "start_early", lambda: begun.append(True))
-    monkeypatch.setattr(pools, "_begun", False)
+    begun: list[Future[Any]] = []
+
+    def start() -> Future[Any]:
+        begun.append(Future())
+        return begun[-1]
+
+    monkeypatch.setattr(pools, "start_early", start)
+    monkeypatch.setattr(pools, "_begun", [])
     monkeypatch.setattr(pools, "_pools", {})
     monkeypatch.setattr(pools, "in_advance", in_advance)
     pools.begin(choice, engine)
     pools.begin(choice, engine)
-    assert begun == [True] * starts and pools.in_vain() == starts
-    pool: Future[Any] = Future()
-    pools._pools["any"] = pool
-    assert pools.in_vain() == starts  # asked for, and not there yet
-    pool.set_result(None)
-    assert not pools.in_vain()
+    assert len(begun) == starts and pools.settle(0.0) == (not starts)
+    for future in begun:
+        future.set_result(None)
+    assert pools.settle(0.0)
