@@ -74,6 +74,17 @@ class Cosine(_Ramp):
 
 
 @dataclass(frozen=True)
+class Delayed(Schedule):
+    """0 before round `first`, then `value` of the round."""
+
+    value: Value
+    first: int
+
+    def __call__(self, server_round: int) -> float:
+        return at(self.value, server_round) if server_round >= self.first else 0.0
+
+
+@dataclass(frozen=True)
 class Step(Schedule):
     """`values[0]` first, `values[i]` from round `rounds[i - 1]` on."""
 

@@ -92,7 +92,7 @@ class Margin(ClassMethod):
     risks = OBJECTIVES
 
     def __init__(
-        self, risk: str, alpha: float, gamma: float = 0.1, warmup: int = 5, floor: float = 1e-6
+        self, risk: str, alpha: float, gamma: Value = 0.1, warmup: int = 5, floor: float = 1e-6
     ) -> None:
         super().__init__(risk, alpha)
         self.adversary = ClassMultipliers(risk, alpha, gamma, warmup, floor)

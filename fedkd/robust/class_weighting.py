@@ -15,6 +15,7 @@ import numpy as np
 
 from fedkd.robust.multipliers import State
 from fedkd.robust.worst_class import ClassMultipliers, pooled_class_risks
+from fedkd.schedule import Value
 
 
 class ClassWeighting:
@@ -26,7 +27,7 @@ class ClassWeighting:
     floor: smallest multiplier
     """
 
-    def __init__(self, alpha: float = 0.5, gamma: float = 0.1, warmup: int = 0, floor: float = 1e-6) -> None:
+    def __init__(self, alpha: float = 0.5, gamma: Value = 0.1, warmup: int = 0, floor: float = 1e-6) -> None:
         self.adversary = ClassMultipliers("tradeoff", alpha, gamma, warmup, floor)
 
     def init(self, num_clients: int, num_classes: int) -> State:

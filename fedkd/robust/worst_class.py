@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from fedkd.errors import ConfigError
 from fedkd.robust.multipliers import Exponentiated, State, check_step
-from fedkd.schedule import Step
+from fedkd.schedule import Delayed, Value
 
 OBJECTIVES = ("standard", "balanced", "robust", "tradeoff")
 
@@ -92,7 +92,8 @@ class ClassMultipliers:
 
     objective: standard, balanced, robust or tradeoff; the multipliers act in the last two
     alpha: of tradeoff, from 0 balanced to 1 robust
-    gamma: step of an update, for risks in [0, 1] and one update an epoch (the published value is unknown)
+    gamma: step of an update, or a schedule of them, for risks in [0, 1] and one update an epoch (the
+        published value is unknown)
     warmup: updates without a step
     floor: smallest multiplier
     """
@@ -101,7 +102,7 @@ class ClassMultipliers:
         self,
         objective: str = "robust",
         alpha: float = 0.5,
-        gamma: float = 0.1,
+        gamma: Value = 0.1,
         warmup: int = 5,
         floor: float = 1e-6,
     ) -> None:
@@ -113,7 +114,7 @@ class ClassMultipliers:
             raise ConfigError(f"warmup={warmup}: a whole number from 0 is needed")
         check_step(gamma)
         self.objective, self.alpha = objective, alpha
-        self.adversary = Exponentiated(Step([0.0, gamma], [warmup + 1]), floor=floor)
+        self.adversary = Exponentiated(Delayed(gamma, warmup + 1), floor=floor)
 
     def init(self, num_classes: int) -> State:
         """All classes equal."""

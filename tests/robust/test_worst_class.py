@@ -18,6 +18,7 @@ from fedkd.robust.worst_class import (
     shift,
     undo_gains,
 )
+from fedkd.schedule import Exponential
 from fedkd.seeds import torch_rng
 
 PRIOR = np.array([0.5, 0.3, 0.2])
@@ -154,6 +155,16 @@ def test_tradeoff_at_alpha_zero_is_balanced_training_bit_for_bit() -> None:
     balanced = train("balanced", x, y, start, 5)
     assert torch.equal(train("tradeoff", x, y, start, 5, alpha=0.0), balanced)
     assert not torch.equal(train("tradeoff", x, y, start, 5, alpha=0.5), balanced)
+
+
+def test_the_step_may_be_a_schedule_after_the_warm_up() -> None:
+    halving = Exponential(start=4 * np.log(2), factor=0.5)  # log 2 at the second update
+    adversary = ClassMultipliers(gamma=halving, warmup=1)
+    state = adversary.init(2)
+    for wanted in (1.0, 2.0, 2.0 * 2**0.5):
+        state = adversary.update(np.array([1.0, 0.0]), state)
+        first, second = adversary.multipliers(state)
+        assert first / second == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
