@@ -74,20 +74,20 @@ STUDIES = (
     weightings(
         HAR,
         "Client weightings: human activity recognition, 30 people",
-        "Each person is a client, split by recording; a perceptron with a layer of 64.",
+        "Each person is a client, split by recording; a perceptron with a layer of 64, 30 rounds of ten steps.",
         "robust_har",
     ),
     weightings(
         FASHION,
         "Client weightings: Fashion-MNIST extract, 20 clients, Dirichlet 0.1",
-        "The 10,000 images of `fashion_mini`, the 4-convolution CNN of width 8.",
+        "The 10,000 images of `fashion_mini`, the 4-convolution CNN of width 8, 15 rounds of eight steps.",
         "robust_fashion",
     ),
     weightings(
         "three_classes",
         "Client weightings: three classes of Fashion-MNIST, one a client",
-        "The setting of the AFL paper: T-shirt, pullover and shirt, logistic regression, one local step a "
-        "round. A client alone knows one class and is always right about it: no local-only row.",
+        "The setting of the AFL paper: T-shirt, pullover and shirt, logistic regression, 300 rounds of one local "
+        "step. A client alone knows one class and is always right about it: no local-only row.",
         "robust_classes",
         alone=False,
     ),
@@ -103,22 +103,22 @@ STUDIES = (
     qffl(
         "qffl_synthetic",
         "The shape of q-FFL: synthetic (1, 1)",
-        "50 clients, logistic regression, 10 clients a round with one local step.",
+        "50 clients, logistic regression, 500 rounds of 10 clients with one local step.",
         "robust_synthetic",
     ),
     qffl(
         "qffl_har",
         "The shape of q-FFL: human activity",
-        "Each person is a client, all of them take part, with one local step a round.",
+        "Each person is a client, all of them take part, 150 rounds of one local step.",
         "robust_har",
         "local.steps=1",
         "rounds=150",
         "evaluate_every=50",
     ),
-    attacked("none", "20 clients, Dirichlet 0.5, an MLP: nobody is bad."),
+    attacked("none", "20 clients, Dirichlet 0.5, an MLP, 15 rounds of ten steps: nobody is bad."),
     attacked(
         "label_noise",
-        "In a fifth of the clients, 80 % of the training labels are wrong.",
+        "In a fifth of the clients, 80 % of the training and validation labels are wrong.",
         "label_noise.clients=0.2",
         "label_noise.labels=0.8",
     ),
@@ -131,7 +131,7 @@ STUDIES = (
     weightings(
         "adult_weights",
         "Client weightings: Adult, by occupation",
-        "A client for each occupation with 100 people and more; a small perceptron.",
+        "A client for each occupation with 100 people and more; a small perceptron, 30 rounds of ten steps.",
         "robust_adult",
     ),
     along(
