@@ -74,7 +74,7 @@ STUDIES = (
     weightings(
         HAR,
         "Client weightings: human activity recognition, 30 people",
-        "Each person is a client, split by recording; a perceptron with a layer of 64, 30 rounds of ten steps.",
+        "Each person is a client, split by recording; a perceptron with a layer of 64, 30 rounds of 10 steps.",
         "robust_har",
     ),
     weightings(
@@ -86,8 +86,8 @@ STUDIES = (
     weightings(
         "three_classes",
         "Client weightings: three classes of Fashion-MNIST, one a client",
-        "The setting of the AFL paper: T-shirt, pullover and shirt, logistic regression, 300 rounds of one local "
-        "step. A client alone knows one class and is always right about it: no local-only row.",
+        "The setting of the AFL paper: T-shirt, pullover and shirt, logistic regression, 300 rounds of one "
+        "local step. A client alone knows one class and is always right about it: no local-only row.",
         "robust_classes",
         alone=False,
     ),
