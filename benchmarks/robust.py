@@ -74,7 +74,7 @@ STUDIES = (
     weightings(
         HAR,
         "Client weightings: human activity recognition, 30 people",
-        "Each person is a client, split by recording; a perceptron with a layer of 64, 30 rounds of 10 steps.",
+        "Each person is a client, split by recording; a perceptron of 64 units, 30 rounds of 10 steps.",
         "robust_har",
     ),
     weightings(

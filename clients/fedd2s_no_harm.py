@@ -38,7 +38,7 @@ class NoHarm(FedD2S):
         marks = {_CUT: torch.tensor(int(task.config[CUT])), _LEFT: torch.tensor(left)}
         reply.state = trained | joined(**{_TWIN: twin, _KEPT: kept}) | marks
         reply.trained = chosen
-        reply.metrics |= self._harm(task, chosen, twin, left + 1)
+        reply.metrics |= self._harm(task, chosen, twin, (left + 1) * len(self._present(task, state)))
         return reply
 
     def personalize(self, task: Task, state: State) -> Generator[Phase, Params, Params | None]:

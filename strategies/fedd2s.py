@@ -96,9 +96,9 @@ class FedD2S(ServerSide, FedAvg):
     ) -> None:
         super().__init__(**flower)
         if protocol not in self.protocols:
-            raise ConfigError(
-                f"method.strategy.protocol={protocol}: one of {', '.join(self.protocols)} is needed here"
-            )
+            hint = "; method=fedd2s_robust has the generator" if protocol == "generator" else ""
+            offered = ", ".join(self.protocols)
+            raise ConfigError(f"method.strategy.protocol={protocol}: one of {offered} is needed here{hint}")
         self.choices = Choices(
             protocol=protocol,
             teacher_view=teacher_view,
