@@ -30,6 +30,7 @@ from fedkd.generators.noise import Held, Noise
 from fedkd.generators.recipe import Recipe
 from fedkd.generators.schemes import InTurns, Pooled
 from fedkd.generators.train import History
+from fedkd.models.shifted import Shifted
 from fedkd.models.staged import StagedModel
 from fedkd.objectives.base import Objective
 from fedkd.objectives.seats import check_server
@@ -72,7 +73,12 @@ class Distilled(Generative):
     share_generator: send it to the clients, and take the mean of those that they send
     objective: in place of the scheme's own
     flower: of Flower's FedAvg
+
+    Under class margins the student's logits are shifted in every loss, the teachers' are not: it learns
+    `L_mar(teacher, student; gains)`.
     """
+
+    class_margins = True
 
     def __init__(
         self,
@@ -134,6 +140,8 @@ class Distilled(Generative):
         teachers = ensemble(self.kinds or [network], uploads, 0, self.weighting, self.space, judges)
         student = copy.deepcopy(network).requires_grad_(True)
         student.load_state_dict(tensors_of(average) if self.student == "average" else self.server.initial)
+        if self.server.shift is not None:
+            student = Shifted(student, self.server.shift)
         rng = self.server.rng("distillation", server_round)
         taught, made, history, told = self.server.execute(
             teach, self.scheme, teachers, student, self.generator, rng, server_round, self.shadow

@@ -77,7 +77,7 @@ class ServerSide:
     server: Server
 
     class_margins = False
-    """Whether all that learns and teaches at the server goes through `Server.network`, so has margins."""
+    """Whether what learns at the server does so under `Server.shift`, as `Server.network` does."""
 
     def attach(self, server: Server) -> None:
         """Take the workbench, once, before the first round."""
