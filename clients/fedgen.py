@@ -18,10 +18,11 @@ from torch.nn import functional as F
 
 from clients.fedavg import FedAvg
 from fedkd.errors import ConfigError
+from fedkd.generators.base import Generator as Sampler
 from fedkd.generators.base import shapes_at
 from fedkd.generators.ensemble import sample_labels
 from fedkd.generators.recipe import Recipe
-from fedkd.objectives.ops import kl
+from fedkd.objectives.ops import soft_cross_entropy
 from fedkd.protocol import CUT, GENERATOR, LABEL_COUNTS, MODEL
 from fedkd.schedule import Value, at
 from fedkd.training.program import Batch, Params, Phase, Reply, State, Task, Work, quiet
@@ -111,6 +112,7 @@ class FedGen(LabelCounts):
         self.recipe = generator
         self.label_weight, self.latent_weight = label_weight, latent_weight
         self.steps, self.batch_size = steps, batch_size
+        self._built: dict[int, Sampler] = {}  # by cut
 
     def work(self, task: Task, state: State) -> Work:
         alpha, beta = at(self.label_weight, task.server_round), at(self.latent_weight, task.server_round)
@@ -120,29 +122,39 @@ class FedGen(LabelCounts):
         reply.upload[LABEL_COUNTS] = {"counts": task.data.class_counts("train")}
         return reply
 
+    def received(self, task: Task, cut: int) -> Sampler:
+        """The server's generator; the module is built once a process, as its first weights cost more than
+        a client's samples.
+        """
+        if cut not in self._built:
+            shapes, nobody = shapes_at(task.network, [cut]), torch.Generator()
+            self._built[cut] = self.recipe(shapes, task.data.num_classes, nobody)
+        self._built[cut].load_state_dict(task.knowledge[GENERATOR])
+        return self._built[cut].eval()
+
     def guided(self, task: Task, alpha: float, beta: float) -> Phase:
         """The round's training; all samples of the generator are drawn before it begins, as many as there are
         training samples, and used again in later passes.
         """
         cut, rng = int(task.config[CUT]), task.rng("generator")
-        generator = self.recipe(shapes_at(task.network, [cut]), task.data.num_classes, rng)
-        generator.load_state_dict(task.knowledge[GENERATOR])
+        generator = self.received(task, cut)
         held = task.knowledge[LABEL_COUNTS]["held"]
         batches = max(1, min(self.steps, len(task.data.train) // self.batch_size))
         wanted = sample_labels(held, batches * self.batch_size, rng)
         with torch.no_grad():
-            like_own = generator.eval().sample(task.data.train.y, rng)
+            like_own = generator.sample(task.data.train.y, rng)
             fresh = generator.sample(wanted, rng)
         drawn = {"z": fresh.unflatten(0, (batches, -1)), "y": wanted.view(batches, -1)}
         step = torch.zeros((), dtype=torch.int64)
 
         def loss(model: Any, batch: Batch, fixed: Mapping[str, Tensor]) -> Tensor:
             logits = model(batch.x)
-            hard = F.cross_entropy(logits, batch.y, reduction="none")
+            log_p = logits.log_softmax(-1)
+            hard = F.nll_loss(log_p, batch.y, reduction="none")
             if fixed["step"] >= self.steps:
                 return hard
             here = {name: fixed[name][fixed["step"] % batches] for name in drawn}
-            return hard + quiet(generator_terms(model, logits, batch, here, cut, alpha, beta))
+            return hard + quiet(generator_terms(model, log_p, batch, here, cut, alpha, beta))
 
         def count(names: list[str], parameters: list[Tensor]) -> None:
             step.add_(1)
@@ -153,14 +165,14 @@ class FedGen(LabelCounts):
 
 
 def generator_terms(
-    model: Any, logits: Tensor, batch: Batch, drawn: Params, cut: int, alpha: float, beta: float
+    model: Any, log_p: Tensor, batch: Batch, drawn: Params, cut: int, alpha: float, beta: float
 ) -> Tensor:
     """The two terms for each sample, (B,): KL towards the batch's own latents, CE on `drawn` z and y.
 
-    The head is asked once about both sets of latents.
+    log_p: the model's log-probabilities of the batch. The head is asked once about both sets of latents. The
+    value is never reported, so the KL stands without its constant.
     """
     size = len(batch.y)
-    told = model.head(torch.cat([batch.extras["z"], drawn["z"]]), cut)
-    teacher = told[:size].detach().log_softmax(-1)
-    others = F.cross_entropy(told[size:], drawn["y"], reduction="sum") / size
-    return beta * kl(teacher, logits.log_softmax(-1)) + alpha * others
+    told = model.head(torch.cat([batch.extras["z"], drawn["z"]]), cut).log_softmax(-1)
+    others = F.nll_loss(told[size:], drawn["y"], reduction="sum") / size
+    return beta * soft_cross_entropy(told[:size].detach().exp(), log_p) + alpha * others

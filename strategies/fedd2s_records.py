@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
 from torch import Tensor
@@ -22,7 +23,13 @@ def record_of(tensors: Mapping[str, Tensor]) -> ArrayRecord:
 
 def tensors_of(record: ArrayRecord) -> Params:
     """A received record as tensors of their own."""
-    return {name: torch.tensor(array.numpy()) for name, array in record.items()}
+    return {name: torch.from_numpy(_own(array)) for name, array in record.items()}
+
+
+def _own(array: Array) -> np.ndarray:
+    """The values, copied once: `numpy()` hands out a fresh copy, or the memory that the array itself has."""
+    values = array.numpy()
+    return values.copy() if values is getattr(array, "ndarray", None) else values
 
 
 def below(arrays: ArrayRecord, cut: int) -> ArrayRecord:

@@ -23,6 +23,7 @@ from fedkd.models.build import initialise
 from fedkd.objectives.ops import squared_distances
 from fedkd.protocol import PROTOTYPES
 from fedkd.training.descent import descend
+from fedkd.training.optimizers import SGD
 from fedkd.training.program import Params
 from strategies.knowledge import ClassKnowledge
 
@@ -89,7 +90,7 @@ class FedTGP(ClassKnowledge):
     ) -> tuple[Params, Tensor]:
         """The network's state after training on prototypes `rows` (n, d) of classes y (n,), and its rows."""
         everyone = torch.arange(network[0].num_embeddings)  # type: ignore[index]
-        optimizer = torch.optim.SGD(network.parameters(), lr=self.lr, foreach=True)
+        optimizer = SGD(network.parameters(), self.lr)
         for _ in range(self.epochs):
             for part in torch.randperm(len(y), generator=chance).split(self.batch_size):
                 loss = contrast(rows[part], network(everyone), y[part], delta)

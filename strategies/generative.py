@@ -154,22 +154,24 @@ def ensemble(
     """
     counts = torch.stack([upload.counts for upload in uploads])
     weights = relative(torch.tensor([upload.weight for upload in uploads]), counts.sum(1).clamp_min(1))
-    models = [network_above(_fitting(networks, upload.model, cut), upload.model, cut) for upload in uploads]
+    shapes = [{name: value.shape for name, value in network.state_dict().items()} for network in networks]
+    models = [
+        network_above(networks[_fitting(shapes, upload.model, cut)], upload.model, cut) for upload in uploads
+    ]
     linears = [layer for model in models if (layer := linear_of(model)) is not None]
     if len(linears) == len(models):
         return LinearHeads(linears, counts, weighting, space, weights, discriminators)
     return Ensemble(models, counts, weighting, space, weights, discriminators)
 
 
-def _fitting(networks: Sequence[StagedModel], params: Params, cut: int) -> StagedModel:
-    """The first network that has all of these weights, and above the cut no others."""
+def _fitting(shapes: Sequence[Mapping[str, torch.Size]], params: Params, cut: int) -> int:
+    """Place of the first network that has all of these weights, and above the cut no others."""
 
-    def fits(network: StagedModel) -> bool:
-        own = network.state_dict()
-        known = all(name in own and own[name].shape == value.shape for name, value in params.items())
+    def fits(own: Mapping[str, torch.Size]) -> bool:
+        known = all(own.get(name) == value.shape for name, value in params.items())
         return known and all(name in params for name in own if block_of(name) >= cut)
 
-    return next(network for network in networks if fits(network))
+    return next(place for place, own in enumerate(shapes) if fits(own))
 
 
 def network_above(network: StagedModel, params: Params, cut: int) -> nn.Module:

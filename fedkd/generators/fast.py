@@ -13,7 +13,6 @@ import copy
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from fedkd.generators.base import Generator, choice, reset
@@ -23,6 +22,7 @@ from fedkd.generators.terms import Adversarial, Fidelity, Statistics, Terms
 from fedkd.generators.train import History, Optim, Scene, invert
 from fedkd.objectives.logits import KD
 from fedkd.schedule import Step
+from fedkd.training.optimizers import Optimizer, Together
 
 REPTILE = 67.0
 """The release's factor on G - G'."""
@@ -66,15 +66,13 @@ class Meta:
 
         return synthesise
 
-    def _adapt(
-        self, scene: Scene, meta: torch.optim.Optimizer, moving: Moving
-    ) -> tuple[Tensor, Tensor, History]:
+    def _adapt(self, scene: Scene, meta: Optimizer, moving: Moving) -> tuple[Tensor, Tensor, History]:
         """Adapt a clone to one batch, then move the meta generator."""
         mine, clone = scene.generator, copy.deepcopy(scene.generator)
         noise, labels = scene.request(self.batch_size)
-        optimizer = Optim("adam", self.lr, beta1=0.5)(clone.parameters())
-        optimizer.add_param_group({"params": [noise], "lr": self.noise_lr})
-        meta.zero_grad(set_to_none=True)
+        of_clone, of_noise = (Optim("adam", lr, beta1=0.5) for lr in (self.lr, self.noise_lr))
+        optimizer = Together(of_clone(clone.parameters()), of_noise([noise]))
+        meta.zero_grad()
 
         def gather() -> None:
             if self.update == "fomaml":

@@ -22,6 +22,7 @@ from fedkd.models.staged import StagedModel
 from fedkd.objectives.base import Objective
 from fedkd.objectives.logits import KD
 from fedkd.objectives.signals import Signals
+from fedkd.training.optimizers import Optimizer
 
 Synthesis = Callable[[Scene], tuple[Tensor, Tensor, History]]
 """One batch for the pool: samples (B, ...), labels (B,), and the history of their making."""
@@ -92,7 +93,7 @@ class InTurns:
             history.append({**(fit.history[-1] if fit.history else {}), **(rows[-1] if rows else {})})
         return history
 
-    def _fit(self, scene: Scene, judges: list[Ensemble], moves: torch.optim.Optimizer) -> Fit:
+    def _fit(self, scene: Scene, judges: list[Ensemble], moves: Optimizer) -> Fit:
         """The generator's steps of one turn, each judged by all or by one client after another."""
         fit = Fit([], None)
         for judge in judges * self.generator_steps:

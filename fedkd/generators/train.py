@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fedkd.errors import ConfigError
 from fedkd.generators.base import Generator
 from fedkd.generators.batch import Batch, View
-from fedkd.generators.ensemble import Ensemble, sample_labels
+from fedkd.generators.ensemble import Ensemble, label_distribution, sample_labels
 from fedkd.generators.hooks import Moving
 from fedkd.generators.kept import Kept
 from fedkd.generators.sources import InputsFn
@@ -25,7 +25,8 @@ from fedkd.objectives.base import Objective, check, value
 from fedkd.objectives.signals import Signals
 from fedkd.objectives.taps import observe, places
 from fedkd.schedule import Value, at
-from fedkd.training.descent import descend, parameters_of
+from fedkd.training.descent import descend
+from fedkd.training.optimizers import SGD, Adam, Optimizer
 
 History = list[dict[str, float]]
 """A row a step: the generator's terms before weighting, or the student's loss."""
@@ -60,26 +61,12 @@ class Optim:
                 "or null, are needed"
             )
 
-    def __call__(self, parameters: Iterable[Tensor], server_round: int = 0) -> torch.optim.Optimizer:
+    def __call__(self, parameters: Iterable[Tensor], server_round: int = 0) -> Optimizer:
         """A fresh optimizer over `parameters`, of which there may be none (a placebo)."""
-        rest: dict[str, Any] = {
-            "lr": at(self.lr, server_round),
-            "weight_decay": self.weight_decay,
-            "foreach": True,
-        }
-        groups = [{"params": list(parameters)}]
-        optimizer: torch.optim.Optimizer
+        lr = at(self.lr, server_round)
         if self.kind == "adam":
-            optimizer = torch.optim.Adam(groups, betas=(self.beta1, 0.999), **rest)
-        else:
-            optimizer = torch.optim.SGD(groups, momentum=self.momentum, **rest)
-        if self.clip is not None:
-            optimizer.register_step_pre_hook(self._clip)
-        return optimizer
-
-    def _clip(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        assert self.clip is not None
-        nn.utils.clip_grad_norm_(parameters_of(optimizer), self.clip, foreach=True)
+            return Adam(parameters, lr, (self.beta1, 0.999), self.weight_decay, self.clip)
+        return SGD(parameters, lr, self.momentum, self.weight_decay, self.clip)
 
 
 @contextmanager
@@ -103,7 +90,7 @@ class Fit(NamedTuple):
 
 
 def generator_step(
-    batch: Batch, terms: Terms, optimizer: torch.optim.Optimizer, server_round: int = 0
+    batch: Batch, terms: Terms, optimizer: Optimizer, server_round: int = 0
 ) -> tuple[float, dict[str, float]]:
     """One step on the active terms; the loss, and the terms' values before weighting.
 
@@ -117,7 +104,7 @@ def fit_generator(
     generator: Generator,
     terms: Terms,
     teachers: Ensemble,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     steps: int,
     rng: torch.Generator,
     *,
@@ -134,13 +121,14 @@ def fit_generator(
     """
     history: History = []
     batch = None
-    if not parameters_of(optimizer) or not terms.active(server_round):
+    if not optimizer.parameters or not terms.active(server_round):
         return Fit(history, batch)
     counts, device = teachers.counts if label_counts is None else label_counts, teachers.counts.device
+    wished = label_distribution(counts, labels).cpu()
     generator.train()
     with judging(student), terms.listening(teachers, server_round) as seen:
         for _ in range(steps):
-            wanted = sample_labels(counts, batch_size, rng, labels)
+            wanted = torch.multinomial(wished, batch_size, replacement=True, generator=rng)
             noise = generator.draw(batch_size, rng)
             batch = Batch(generator, noise.to(device), wanted.to(device), teachers, student, seen=seen)
             history.append(generator_step(batch, terms, optimizer, server_round)[1])
@@ -169,7 +157,7 @@ def invert(
     noise: Tensor,
     labels: Tensor,
     terms: Terms,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     steps: int,
     *,
     view: View | None = None,
@@ -201,7 +189,7 @@ def distill(
     teacher_fn: TeacherFn,
     inputs_fn: InputsFn,
     objective: Objective,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     steps: int,
     rng: torch.Generator,
     server_round: int = 0,

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from fedkd.data.samples import Samples
 from fedkd.generators.base import seeded, volume
 from fedkd.training.descent import descend
+from fedkd.training.optimizers import Adam
 
 Shape = Sequence[int]
 
@@ -66,7 +67,7 @@ def train_decoder(z: Tensor, x: Tensor, training: Training, rng: torch.Generator
     scale = z.square().mean().sqrt().clamp_min(1e-6)
     with seeded(rng):
         decoder = Decoder(z.shape[1:], x.shape[1:], training.width)
-    optimizer = torch.optim.Adam(decoder.parameters(), lr=training.lr)
+    optimizer = Adam(decoder.parameters(), training.lr)
     for _ in range(training.steps):
         rows = torch.randint(len(x), (training.batch_size,), generator=rng)
         descend(optimizer, F.mse_loss(decoder(z[rows] / scale), x[rows]))

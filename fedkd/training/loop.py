@@ -20,10 +20,10 @@ from fedkd.models.staged import StagedModel, in_layout
 from fedkd.protocol import SNAPSHOT_STEP
 from fedkd.schedule import at
 from fedkd.training.batches import batches, in_pairs
+from fedkd.training.optimizers import SGD, Optimizer
 from fedkd.training.program import Batch, Params, Phase, Task
 from fedkd.training.progress import DivergedError, Progress
 from fedkd.training.settings import LocalSettings
-from fedkd.training.sgd import PlainSGD
 
 
 class Trainer:
@@ -103,7 +103,7 @@ class Trainer:
         snapshot: Params = {}
         for step, batch in enumerate(feed, 1):
             for _ in range(phase.repeat):
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.zero_grad()
                 with precision:
                     loss = phase.loss(model, batch, phase.fixed).mean()
                 if progress.first_loss is None:
@@ -168,16 +168,11 @@ def correct(phase: Phase, held: list[tuple[str, Tensor, Tensor]], settings: Loca
 
 def optimizer_of(
     phase: Phase, settings: LocalSettings, parameters: list[nn.Parameter], server_round: int
-) -> torch.optim.Optimizer | PlainSGD:
+) -> torch.optim.Optimizer | Optimizer:
     """The phase's optimizer: the local one, or its own plain SGD."""
     if phase.sgd is not None:
-        return PlainSGD(parameters, phase.sgd)
-    if settings.plain:
-        return PlainSGD(parameters, at(settings.lr, server_round) * phase.lr_scale)
-    optimizer = settings.make_optimizer(parameters, server_round)
-    for group in optimizer.param_groups:
-        group["lr"] *= phase.lr_scale
-    return optimizer
+        return SGD(parameters, phase.sgd)
+    return settings.make_optimizer(parameters, at(settings.lr, server_round) * phase.lr_scale)
 
 
 def result_of(state: Mapping[str, Tensor], phase: Phase) -> Params:

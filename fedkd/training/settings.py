@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fedkd.errors import ConfigError
 from fedkd.schedule import at
+from fedkd.training.optimizers import SGD
 
 
 @dataclass(frozen=True)
@@ -44,34 +45,23 @@ class LocalSettings:
             raise ConfigError(f"local.steps={self.steps}: a whole number from 1, or null, is needed")
         if at(self.lr, 1) <= 0:
             raise ConfigError(f"local.lr={self.lr}: a positive number is needed")
-        for key, choices in (("optimizer", _OPTIMIZERS), ("augment", ("none", "flip", "crop_flip"))):
+        for key, choices in (("optimizer", ("sgd", *_ADAMS)), ("augment", ("none", "flip", "crop_flip"))):
             if getattr(self, key) not in choices:
                 raise ConfigError(f"local.{key}={getattr(self, key)}: one of {', '.join(choices)} is needed")
 
-    def make_optimizer(self, parameters: Iterable[Tensor], server_round: int) -> torch.optim.Optimizer:
-        """A fresh optimizer over `parameters` for this round; multi-tensor kernels where there are any."""
-        make: Callable[..., torch.optim.Optimizer] = _OPTIMIZERS[self.optimizer]
-        extra = {"momentum": self.momentum} if self.optimizer == "sgd" else {}
-        return make(
-            list(parameters),
-            lr=at(self.lr, server_round),
-            weight_decay=self.weight_decay,
-            foreach=True,
-            **extra,
-        )
-
-    @property
-    def plain(self) -> bool:
-        """Whether a step is the gradient times the step size and nothing else."""
-        return self.optimizer == "sgd" and not self.momentum and not self.weight_decay
+    def make_optimizer(self, parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer | SGD:
+        """A fresh optimizer over `parameters` with this step size, by multi-tensor kernels."""
+        if self.optimizer == "sgd":
+            return SGD(list(parameters), lr, self.momentum, self.weight_decay)
+        make: Callable[..., torch.optim.Optimizer] = _ADAMS[self.optimizer]
+        return make(list(parameters), lr=lr, weight_decay=self.weight_decay, foreach=True)
 
     def step_count(self, samples: int) -> int:
         """Optimizer steps that a client with `samples` training samples takes."""
         return self.steps or self.epochs * -(-samples // self.batch_size)
 
 
-_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "sgd": torch.optim.SGD,
+_ADAMS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
 }

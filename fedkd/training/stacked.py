@@ -72,7 +72,7 @@ class Stack:
                 break
             groups = _grouped(given)
             for repetition in range(phase.repeat):
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.zero_grad()
                 losses = self._gradients(groups, first=step == 1 and repetition == 0)
                 for k, batch in given.items():
                     if progress[k].first_loss is None:

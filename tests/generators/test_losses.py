@@ -147,6 +147,6 @@ def test_variation_and_magnitude() -> None:
 
 
 def test_spread_compares_samples_of_one_class() -> None:
-    x, labels = torch.tensor([[0.0, 0.0], [3.0, 4.0], [100.0, 0.0]]), torch.tensor([0, 0, 1])
-    assert near(losses.spread(x, labels), 5.0)
-    assert near(losses.spread(x[:1], labels[:1]), 0.0)
+    x = torch.tensor([[[0.0, 0.0], [3.0, 4.0]], [[100.0, 0.0], [100.0, 1.0]]])
+    assert near(losses.spread(x), (5.0 + 1.0) / 2)
+    assert near(losses.spread(x[:, :1]), 0.0)
