@@ -113,12 +113,18 @@ def choices(name: str, title: str, parent: str, experiment: str, rows: Mapping[s
     return Choices(name, title, says, "", (), parent=parent, words=words, rows=rows)
 
 
-def along(name: str, key: str, values: str, methods: str = "fedd2s") -> Sensitivity:
-    """One of the sensitivity studies."""
+def along(name: str, key: str, values: str, methods: str = "fedd2s", numbers: bool = True) -> Sensitivity:
+    """One of the sensitivity studies: a curve where the key's values are numbers, else a table."""
     says = f"The Fashion-MNIST extract at the settings chosen above; {key} varies, 3 seeds."
     title = f"Sensitivity of FedD2S: {name.replace('_', ' ')}"
     return Sensitivity(
-        name, title, says, "", (), words=(BASE, f"method={methods}", f"{key}={values}"), over=key
+        name,
+        title,
+        says,
+        "",
+        (),
+        words=(BASE, f"method={methods}", f"{key}={values}"),
+        over=key if numbers else "",
     )
 
 
@@ -139,7 +145,9 @@ STUDIES = (
     along("participation", "participation", "0.1,0.2,0.5,1.0"),
     along("dropping_rate", "method.strategy.schedule.rate", "1,2,4,15"),
     along("skew", "partition.alpha", "0.1,0.3,0.5,1.0", "local,fedavg,fedavg_ft,fedd2s"),
-    along("dropping_set", "method.strategy.schedule.cuts", "[4],[4,3],[4,3,2],[4,3,2,1],[2],[1]"),
+    along(
+        "dropping_set", "method.strategy.schedule.cuts", "[4],[4,3],[4,3,2],[4,3,2,1],[2],[1]", numbers=False
+    ),
     *(
         Study(
             f"cifar100_{name}",
