@@ -26,7 +26,7 @@ from strategies.server import Server
 WIDTH = "model.width=16"  # of the data set's own network
 SETTING = ("clients=20", "partition=dirichlet", "partition.alpha=0.1", WIDTH)
 MOMENTUM = ("local.momentum=0.9", "local.lr=0.02")
-TURNS, ROUNDS = 5, 22
+TURNS, ROUNDS = 3, 12
 CASES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("fedd2s", ()),
     ("fedd2s", MOMENTUM),
@@ -35,6 +35,7 @@ CASES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ditto", ()),
     ("fedgen", ("model=mlp",)),
     ("fedgen", ("experiment=fedgen_mnist",)),
+    ("fedgen", ("data=mnist", "model=mlp")),
 )
 CLIENTS = "clients"
 HEAD = f"""# Cost of a round
