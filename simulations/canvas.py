@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
 
 FIRST = ("#1b5e8c", "#d1495b", "#2e8b6f", "#e09f3e", "#7a5195", "#4d4d4d", "#5fa8d3", "#a3623a")
 MORE = ("#c44e9c", "#17a2a2", "#a8ad2e", "#f58a78", "#9aa5b1", "#0b3954", "#8fbf5a", "#d9b310")
@@ -101,6 +103,31 @@ def _apart(wanted: Sequence[float], gap: float) -> list[float]:
 def _start(group: Sequence[float], gap: float) -> float:
     """The lowest of `len(group)` positions that are `gap` apart and centred on the group's mean."""
     return sum(group) / len(group) - gap * (len(group) - 1) / 2
+
+
+def place_text(
+    axes: Axes, text: str, point: tuple[float, float], colour: str, taken: list[Bbox]
+) -> Annotation | None:
+    """Write beside a point, at the first of four corners that hits nothing in `taken`, and add it there;
+    nothing where there is no room. The layout must have been drawn.
+    """
+    for right, up in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+        written = axes.annotate(
+            text,
+            point,
+            (4 * right, 4 * up),
+            textcoords="offset points",
+            ha="left" if right > 0 else "right",
+            va="bottom" if up > 0 else "top",
+            fontsize=8,
+            color=colour,
+        )
+        box = written.get_window_extent()
+        if not any(box.overlaps(other) for other in taken):
+            taken.append(box)
+            return written
+        written.remove()
+    return None
 
 
 def colours(count: int) -> list[str]:

@@ -55,7 +55,9 @@ def _about(table: Table) -> str:
     """What the runs have in common, in a few words."""
     runs = [run for each in table.groups for run in each.runs]
     names = runs[0].config["choices"]
-    alpha = runs[0].config["partition"].get("alpha")
-    partition = names["partition"] if alpha is None else f"{names['partition']} {alpha}"
+    alphas = {run.config["partition"].get("alpha") for run in runs}
+    partition = (
+        names["partition"] if len(alphas) > 1 or alphas == {None} else f"{names['partition']} {alphas.pop()}"
+    )
     seeds = len({run.seeds for run in runs})
     return f"{names['data']}, {partition}, {seeds} seed{'s' if seeds > 1 else ''}"

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from fedkd.errors import ConfigError
-from simulations.canvas import MUTED, STYLE, colours, new_figure
+from simulations.canvas import MUTED, STYLE, colours, new_figure, place_text
 from simulations.comparing.bootstrap import worst10
 from simulations.comparing.groups import Group
 from simulations.comparing.plots import pareto
@@ -98,6 +99,9 @@ def figure(curves: dict[str, list[Point]], over: str, about: str) -> Figure:
         axes.set(xlabel="mean accuracy of clients", ylabel=f"accuracy of the {FIGURES[name]}")
         axes.margins(0.08)
     shown.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left")
+    shown.canvas.draw()  # the layout settles where points are on the page
+    for axes, name in zip(panels, ("worst10", "worst_class"), strict=True):
+        _name_values(axes, curves, name)
     return shown
 
 
@@ -122,9 +126,21 @@ def _draw(axes: Axes, points: Sequence[Point], name: str, label: str, colour: st
     else:
         axes.vlines(x, low, high, color=colour, linewidth=1.2)
     axes.plot(x, y, color=colour, marker="o", label=label)
-    for place, point in zip(zip(x, y, strict=True), points, strict=True):
+
+
+def _name_values(axes: Axes, curves: dict[str, list[Point]], name: str) -> None:
+    """Write the swept value beside each point, in its curve's colour, where there is room: ends first."""
+    wanted = [
+        (k not in (0, len(points) - 1), point, colour)
+        for points, colour in zip(curves.values(), colours(len(curves)), strict=True)
+        for k, point in enumerate(points)
+    ]
+    at = {id(p): (p.repeats["mean"].mean(), p.repeats[name].mean()) for _, p, _ in wanted}
+    corners = [axes.transData.transform(place) - 3 for place in at.values()]
+    taken = [Bbox.from_bounds(x, y, 6, 6) for x, y in corners]
+    for _, point, colour in sorted(wanted, key=lambda each: each[0]):
         if point.value is not None:
-            axes.annotate(f"{point.value:g}", place, (3, 3), textcoords="offset points", fontsize=8)
+            place_text(axes, f"{point.value:g}", at[id(point)], colour, taken)
 
 
 def _repeats(each: Group) -> pd.DataFrame:

@@ -9,10 +9,11 @@ from fedkd.errors import ConfigError
 from simulations.compare import compare
 from simulations.comparing.groups import Group, group
 from simulations.comparing.runs import load_run, run_folders
-from simulations.comparing.tradeoff import table, trace
+from simulations.comparing.tradeoff import Point, figure, table, trace
 from simulations.config import resolve
 from tests.simulations.folders import write_run
 
+CROWD = [(0.5, 0.2), (0.501, 0.201), (0.502, 0.2), (0.501, 0.202), (0.502, 0.201), (0.9, 0.4)]
 ACCURACY = {0.25: [0.5, 0.9], 0.5: [0.6, 0.8], 1.0: [0.4, 0.6]}
 
 
@@ -56,6 +57,17 @@ def test_compare_writes_table_and_figure(swept: Path, tmp_path_factory: pytest.T
     assert len(pd.read_csv(out / "tradeoff.csv")) == 4
     assert "| 0.5 | 0.750 (0.700, 0.800) |" in (out / "tradeoff.md").read_text()
     assert (out / "figures" / "tradeoff_over.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_values_beside_points_never_cover_one_another() -> None:
+    crowded = [pd.DataFrame({"mean": [m], "worst10": [w], "worst_class": [w]}) for m, w in CROWD]
+    curves = {"one": [Point(k / 10, repeats) for k, repeats in enumerate(crowded)]}
+    drawn = figure(curves, "weighting.alpha", "by hand")
+    for axes in drawn.axes:
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert 2 <= len(boxes) < len(CROWD)  # both ends are named, and not everybody
+        assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
+        assert {"0", "0.5"} <= {text.get_text() for text in axes.texts}
 
 
 def test_a_key_that_is_not_swept_is_refused(swept: Path) -> None:
