@@ -108,12 +108,19 @@ STUDIES = (
     ),
     qffl(
         "qffl_har",
-        "The shape of q-FFL: human activity",
+        "The shape of q-FFL: human activity, perceptron on raw windows",
         "Each person is a client, all of them take part, 150 rounds of one local step.",
         "robust_har",
         "local.steps=1",
         "rounds=150",
         "evaluate_every=50",
+    ),
+    qffl(
+        "qffl_har_linear",
+        "The shape of q-FFL: human activity, linear model on statistics of the sensors",
+        "As the paper's Vehicle: a linear model of features of real sensors. Each person is a client, all of "
+        "them take part, 600 rounds of one local step on 256 samples.",
+        "robust_har_linear",
     ),
     attacked("none", "20 clients, Dirichlet 0.5, an MLP, 15 rounds of ten steps: nobody is bad."),
     attacked(

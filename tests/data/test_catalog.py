@@ -13,7 +13,7 @@ from fedkd.build import accepted, locate
 from fedkd.data import build_federation
 from fedkd.data.catalog.cifar import Cifar10, Cifar100
 from fedkd.data.catalog.images import FashionMini, FashionMnist, Mnist
-from fedkd.data.catalog.people import DigitsByWriter, Femnist
+from fedkd.data.catalog.people import DigitsByWriter, Femnist, Har
 from fedkd.data.dataset import Source
 from fedkd.data.resident import ResidentFederation
 from fedkd.errors import ConfigError
@@ -208,3 +208,8 @@ def test_missing_people_say_how_to_get_them(tmp_path: Path) -> None:
         ConfigError, match=r"no LEAF folder with train/\*.json for data=femnist in data.root="
     ):
         Femnist(root=str(tmp_path)).load()
+
+
+def test_har_refuses_unknown_features() -> None:
+    with pytest.raises(ConfigError, match=r"data.features=raw, expected signals or statistics"):
+        Har(features="raw")

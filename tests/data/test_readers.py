@@ -10,7 +10,7 @@ from fedkd.data.files import DataFile, Lookup
 from fedkd.data.readers import leaf
 from fedkd.data.readers.adult import Encoder, income, read_adult
 from fedkd.data.readers.cifar import as_records, read_cifar, read_labels, read_picture, refuse_pickles
-from fedkd.data.readers.har import SIGNALS, read_har_npz, read_har_text, segments_of
+from fedkd.data.readers.har import SIGNALS, read_har_npz, read_har_text, segments_of, statistics
 from fedkd.data.readers.idx import read_idx
 from fedkd.errors import ConfigError
 
@@ -213,3 +213,10 @@ def test_adult(tmp_path: Path) -> None:
 def test_adult_refuses(tmp_path: Path, content: str) -> None:
     with pytest.raises(ConfigError, match=r"adult.data is no table of 14 attributes"):
         read_adult(file(tmp_path / "adult.data", content.encode()))
+
+
+def test_har_statistics_by_hand() -> None:
+    x = np.zeros((1, 2, 4), np.float32)
+    x[0, 1] = [0, 2, 0, 2]  # mean 1, deviation 1; the first signal stands still
+    assert statistics(x)[0] == pytest.approx([0, 1, np.log(0.001), np.log(1.001)], abs=1e-6)
+    assert statistics(x).dtype == np.float32

@@ -10,11 +10,13 @@ from fedkd.data.catalog.images import DIGITS, IDX_NAMES, Mnist
 from fedkd.data.dataset import DataSet
 from fedkd.data.files import Lookup
 from fedkd.data.readers import leaf
-from fedkd.data.readers.har import Windows, read_har_npz, read_har_text
+from fedkd.data.readers.har import Windows, read_har_npz, read_har_text, statistics
 from fedkd.data.readers.idx import read_idx
 from fedkd.data.source import FileSource
+from fedkd.errors import ConfigError
 
 CHARACTERS = tuple("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+FEATURES = ("signals", "statistics")
 ACTIVITIES = ("walking", "upstairs", "downstairs", "sitting", "standing", "laying")
 QMNIST_SUM = "bb1b6e1ec7b04fd5696f1ed50b5f58f8ef195118edd5c93c81783df9740b8ac5"
 HAR_SUM = "acf85a36b2719b36f59b041465ca870d6faeae19f229b989398a1b34238c1bcb"
@@ -149,7 +151,11 @@ class Har(FileSource):
 
     Windows of one recording overlap by half, so a recording lies in one split of a client whole. The official
     split is by person and not used: the global test set is all clients' own test splits.
+
+    features: `signals` are the windows; `statistics` are 18 columns, `readers.har.statistics` of them
     """
+
+    features: str = "signals"
 
     name: ClassVar[str] = "har"
     lookup: ClassVar[Lookup] = Lookup(
@@ -158,13 +164,19 @@ class Har(FileSource):
         folders=("har", "uci_har"),
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.features not in FEATURES:
+            raise ConfigError(f"data.features={self.features}, expected {' or '.join(FEATURES)}")
+
     def read(self) -> DataSet:
         windows = self._windows()
+        x = statistics(windows.x) if self.features == "statistics" else windows.x
         numbers, persons = np.unique(windows.persons, return_inverse=True)
         names = tuple(f"person {number:02d}" for number in numbers)
         return DataSet(
             self.name,
-            windows.x,
+            x,
             windows.y,
             ACTIVITIES,
             persons=persons,

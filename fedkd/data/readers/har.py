@@ -14,6 +14,7 @@ from fedkd.data.files import DataFile, read_npz
 
 SIGNALS = [f"{kind}_{axis}" for kind in ("body_acc", "body_gyro", "total_acc") for axis in "xyz"]
 LENGTH = 128
+STILL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,15 @@ def read_har_text(folder: Path, how: str) -> Windows:
     parts = [_part(folder / part, part, how) for part in ("train", "test")]
     x, y, persons = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return Windows(x, y, persons, segments_of(x, persons))
+
+
+def statistics(x: np.ndarray) -> np.ndarray:
+    """(N, 2C) float32 of windows x (N, C, L): each signal's mean, then log(deviation + 0.001).
+
+    What a classifier of sensor readings without a body of its own is usually given. The small number keeps
+    the logarithm finite where a signal stands still.
+    """
+    return np.concatenate([x.mean(axis=2), np.log(x.std(axis=2) + STILL)], axis=1, dtype=np.float32)
 
 
 def segments_of(x: np.ndarray, persons: np.ndarray) -> np.ndarray:
