@@ -46,4 +46,4 @@ def coverage(generator: Generator, teachers: Ensemble, rng: torch.Generator, per
     fidelity = torch.full((generator.num_classes,), float("nan"))
     fidelity[held] = (guess == labels).float().view(len(held), per_class).mean(1).cpu()
     predicted = torch.bincount(guess, minlength=generator.num_classes).float() / len(labels)
-    return Coverage(fidelity, predicted.cpu(), float(spread(x.view(len(held), per_class, -1))))
+    return Coverage(fidelity, predicted.cpu(), float(spread(x.reshape(len(held), per_class, -1))))

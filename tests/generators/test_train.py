@@ -55,6 +55,16 @@ def test_coverage_knows_what_nobody_holds(latent: Latent, teachers: Ensemble, rn
     assert float(seen.predicted.sum()) == pytest.approx(1.0)
 
 
+def test_coverage_takes_images_in_any_memory_layout(rng: torch.Generator) -> None:
+    teachers = Ensemble([nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))], torch.ones(1, 2))
+    generator = Convolutional({0: (3, 8, 8)}, 2, rng, nz=4, channels=4)
+    plain = coverage(generator, teachers, torch_rng(0, "judge"))
+    generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    labels = torch.zeros(4, dtype=torch.long)
+    assert not generator.eval().sample(labels, rng).is_contiguous()
+    assert coverage(generator, teachers, torch_rng(0, "judge")).spread == pytest.approx(plain.spread, rel=1e-5)
+
+
 def test_a_placebo_and_terms_without_weight_leave_everything_untouched(
     latent: Latent, teachers: Ensemble, rng: torch.Generator
 ) -> None:
