@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message, MessageType, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MessageType, RecordDict
 
 from clients.arrays import NUMPY_STYPE, as_ndarray
-from fedkd.protocol import NUM_EXAMPLES, SAMPLES_TRAINED
+from fedkd.protocol import NUM_EXAMPLES, SAMPLES_TRAINED, SETUP
+from simulations.flower_private import CLIENT_RAISED, message_from, metadata_of
 
 
 def nbytes(array: Array) -> int:
@@ -58,3 +59,14 @@ def problem(content: RecordDict, shapes: Mapping[str, tuple[int, ...]]) -> str |
             if not np.isfinite(value).all():
                 return f"metric '{key}' is not finite"
     return None
+
+
+def as_error(reply: Message, reason: str) -> Message:
+    """The reply with its content replaced by an error, as if the client had failed."""
+    return message_from(metadata_of(reply), None, Error(CLIENT_RAISED, reason))
+
+
+def attach(messages: Sequence[Message], setup: ConfigRecord) -> None:
+    """Put the configuration into each message, for clients that start without one."""
+    for content in {id(message.content): message.content for message in messages}.values():
+        content[SETUP] = setup

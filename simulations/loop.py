@@ -154,6 +154,7 @@ def _train(
         if not grid.get_node_ids():  # nobody is there: the round changes nothing
             return Round(number, grid.nothing()), arrays
         messages = list(strategy.configure_train(number, arrays, config, grid))
+    grid.refuse = strategy.refuse if isinstance(strategy, ServerSide) else None
     replies = _exchange(grid, messages, plan)
     exchange = grid.last
     check_failures(exchange, plan, number)

@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from flwr.app import ConfigRecord, Error, Message, MessageType
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from fedkd.protocol import CONFIG, CUT, ROWS, SETUP
+from fedkd.protocol import CONFIG, CUT, ROWS
 from simulations.availability import Fleet
-from simulations.contents import problem, samples, shapes, sizes
+from simulations.contents import as_error, attach, problem, samples, shapes, sizes
 from simulations.engine.base import SimulationGrid
-from simulations.flower_private import CLIENT_RAISED, message_from, metadata_of
 
 
 @dataclass
@@ -108,6 +107,8 @@ class ObservedGrid(Grid):
         self._down: dict[int, int] = {}  # bytes sent to each client in this exchange
         self._wanted: dict[str, tuple[int, ...]] = {}
         self._verdicts: dict[str, Verdict] = {}
+        self._asked: dict[int, RecordDict] = {}
+        self.refuse: Callable[[RecordDict, RecordDict], str | None] | None = None
         if isinstance(inner, SimulationGrid):
             inner.accept = self._accept
 
@@ -132,12 +133,11 @@ class ObservedGrid(Grid):
     ) -> Iterable[Message]:
         """Replies in partition order; one that does not count becomes an error reply."""
         messages = list(messages)
-        self.last = self.nothing()
-        self._verdicts = {}
-        self._wanted = shapes(messages)
+        self.last, self._verdicts, self._wanted = self.nothing(), {}, shapes(messages)
+        self._asked = {message.metadata.dst_node_id: message.content for message in messages}
         self._send(messages)
         if self._setup is not None:
-            _attach(messages, self._setup)
+            attach(messages, self._setup)
         replies = sorted(
             self._inner.send_and_receive(messages, timeout=timeout),
             key=lambda reply: self._client_of(reply.metadata.src_node_id),
@@ -149,6 +149,7 @@ class ObservedGrid(Grid):
             if message.metadata.dst_node_id not in answered:
                 self.last.failures[client] = "no reply"
         inspected = [self._inspect(reply) for reply in replies]
+        self._asked = {}
         if isinstance(self._inner, SimulationGrid):
             self.last.retries = self._inner.last.retries
         if self.listener is not None and messages:
@@ -184,6 +185,8 @@ class ObservedGrid(Grid):
         if reply.has_error():
             return Verdict(reply.error.reason or "an error without a reason")
         wrong = problem(reply.content, self._wanted)
+        if not wrong and self.refuse and reply.metadata.message_type == MessageType.TRAIN:
+            wrong = self.refuse(self._asked[reply.metadata.src_node_id], reply.content)
         fleet = self._clock()
         if wrong or fleet is None:
             return Verdict(wrong)
@@ -202,13 +205,13 @@ class ObservedGrid(Grid):
         wrong, seconds, late = self._verdict(reply)
         if wrong:
             self.last.failures[client] = wrong
-            return reply if reply.has_error() else _as_error(reply, wrong)
+            return reply if reply.has_error() else as_error(reply, wrong)
         if seconds is not None:
             limit = self._fleet.settings.deadline if late else seconds  # type: ignore[union-attr]
             self.last.simulated_seconds = max(self.last.simulated_seconds or 0.0, limit or 0.0)
             if late:
                 self.last.late[client] = seconds
-                return _as_error(reply, f"late: {seconds:.1f} simulated seconds")
+                return as_error(reply, f"late: {seconds:.1f} simulated seconds")
         self.last.bytes_up.update(sizes(reply.content))
         if ROWS in reply.content:
             rows = json.loads(str(reply.content.config_records[ROWS]["json"]))
@@ -236,13 +239,3 @@ def _inverse(nodes: Sequence[int]) -> Any:
     if isinstance(nodes, range):
         return nodes.index
     return {node: k for k, node in enumerate(nodes)}.__getitem__
-
-
-def _as_error(reply: Message, reason: str) -> Message:
-    """The reply with its content replaced by an error, as if the client had failed."""
-    return message_from(metadata_of(reply), None, Error(CLIENT_RAISED, reason))
-
-
-def _attach(messages: Sequence[Message], setup: ConfigRecord) -> None:
-    for content in {id(message.content): message.content for message in messages}.values():
-        content[SETUP] = setup

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from torch import Tensor
@@ -61,6 +61,9 @@ class Around(Strategy, ServerSide):
 
     def check_networks(self, networks: Sequence[StagedModel]) -> None:
         self._inner.check_networks(networks)
+
+    def refuse(self, asked: RecordDict, content: RecordDict) -> str | None:
+        return self._inner.refuse(asked, content)
 
     def follow_up(self, server_round: int, grid: Grid) -> Iterable[Message]:
         return self._inner.follow_up(server_round, grid)

@@ -23,6 +23,7 @@ from fedkd.generators.ccvr import ClassStatistics, Gaussian, calibrate, last_lay
 from fedkd.protocol import ASK, SERVER_ROUND, STATISTICS
 from fedkd.training.program import Params
 from strategies.fedd2s_records import record_of, tensors_of
+from strategies.fitting import Shape, misfit
 from strategies.server import Server, ServerSide
 
 
@@ -69,6 +70,15 @@ class CCVR(ServerSide, FedAvg):
         messages = list(super().configure_train(server_round, plain, config, grid))
         self._asked = [message.metadata.dst_node_id for message in messages]
         return messages
+
+    def refuse(self, asked: RecordDict, content: RecordDict) -> str | None:
+        if self.arrayrecord_key in content.array_records:
+            return None
+        classes, width = self.server.num_classes, last_layer(self.server.trainer.network)[1].in_features
+        layout: dict[str, Shape] = {"counts": (classes,), "means": (classes, width)}
+        if "variances" in content.array_records.get(STATISTICS, {}):
+            return misfit(content, {STATISTICS: {**layout, "variances": (classes, width)}})
+        return misfit(content, {STATISTICS: {**layout, "covariances": (classes, width, width)}})
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

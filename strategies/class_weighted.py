@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
@@ -66,6 +66,15 @@ class ClassWeighted(Around):
         messages = list(self.strategy.configure_train(server_round, arrays, config, grid))
         self._position = places_of(grid)
         return messages
+
+    def refuse(self, asked: RecordDict, content: RecordDict) -> str | None:
+        classes = self.server.num_classes
+        metrics = {name: value for told in content.metric_records.values() for name, value in told.items()}
+        for name in _ANSWERS:
+            found = metrics.get(name)
+            if not isinstance(found, list) or len(found) != classes:
+                return f"'{name}' are not {classes} numbers"
+        return super().refuse(asked, content)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

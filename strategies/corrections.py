@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from fedkd.protocol import CONTROL, LOCAL_STEPS, STAGE
 from fedkd.training.program import Params, parameter_names
 from strategies.carrying import Carrying, answers, mean, take
 from strategies.fedd2s_records import metrics_of, record_of, tensors_of
+from strategies.fitting import layout_of, misfit
 from strategies.server import Server
 
 
@@ -72,6 +73,9 @@ class Scaffold(Corrected):
 
     def carried(self) -> Mapping[str, Params]:
         return {CONTROL: self.control}
+
+    def refuse(self, asked: RecordDict, content: RecordDict) -> str | None:
+        return misfit(content, {CONTROL: layout_of(self.control)})
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

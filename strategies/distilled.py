@@ -127,6 +127,10 @@ class Distilled(Generative):
     def sent(self) -> tuple[dict[str, Params], dict[str, Any]]:
         return ({GENERATOR: self.generator.state_dict()} if self.share_generator else {}), {}
 
+    @property
+    def architectures(self) -> Sequence[StagedModel]:
+        return self.kinds or super().architectures
+
     def learn(
         self, server_round: int, uploads: Sequence[Upload], average: ArrayRecord
     ) -> tuple[ArrayRecord, dict[str, float]]:
@@ -137,7 +141,7 @@ class Distilled(Generative):
             for u in uploads
             if DISCRIMINATOR in u.more
         ]
-        teachers = ensemble(self.kinds or [network], uploads, 0, self.weighting, self.space, judges)
+        teachers = ensemble(self.architectures, uploads, 0, self.weighting, self.space, judges)
         student = copy.deepcopy(network).requires_grad_(True)
         student.load_state_dict(tensors_of(average) if self.student == "average" else self.server.initial)
         if self.server.shift is not None:

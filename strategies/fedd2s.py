@@ -40,7 +40,7 @@ from fedkd.personalization.global_head import (
     union,
 )
 from fedkd.personalization.memory import Memory
-from fedkd.personalization.soft_labels import class_table, distillation, weights_of
+from fedkd.personalization.soft_labels import distillation, weights_of
 from fedkd.protocol import (
     AVERAGE_BODY,
     CUT,
@@ -52,9 +52,9 @@ from fedkd.protocol import (
     SOFT_LABELS,
     STAGE,
     TEMPERATURE,
-    VAL_ACCURACY,
 )
-from strategies.fedd2s_records import below, mean_arrays, metrics_of, overall, record_of, upload_of, weight_of
+from strategies import fedd2s_records as records
+from strategies.fitting import misfit
 from strategies.server import Server, ServerSide, places_of
 
 
@@ -157,7 +157,7 @@ class FedD2S(ServerSide, FedAvg):
             content = RecordDict(dict(common[cut]))
             told = None if place is None else self.memory.told.get(place)
             if trains and told is not None and told.cut == cut:
-                content[SOFT_LABELS] = record_of({"ids": told.ids, "q": told.q})
+                content[SOFT_LABELS] = records.record_of({"ids": told.ids, "q": told.q})
             message.content = content
         return messages
 
@@ -175,13 +175,17 @@ class FedD2S(ServerSide, FedAvg):
         if choices.head_growth == "mean" and cut not in memory.heads and source is not None and source > cut:
             words[SEND_BLOCKS] = source
         content = RecordDict({self.configrecord_key: ConfigRecord({**config, **words})})
-        if shared := below(arrays, cut):
+        if shared := records.below(arrays, cut):
             content[self.arrayrecord_key] = shared
         if trains and choices.sends_head and cut in memory.heads:
-            content[HEAD] = record_of(memory.heads[cut])
+            content[HEAD] = records.record_of(memory.heads[cut])
         if trains and cut in memory.tables:
-            content[SOFT_LABELS] = record_of(memory.tables[cut])
+            content[SOFT_LABELS] = records.record_of(memory.tables[cut])
         return content
+
+    def refuse(self, asked: RecordDict, content: RecordDict) -> str | None:
+        told = asked.config_records[self.configrecord_key]
+        return misfit(content, records.layouts(told, self.server.trainer.network, self.server.num_classes))
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -190,19 +194,17 @@ class FedD2S(ServerSide, FedAvg):
         if not found:
             return None, None
         answers = {place: found[place] for place in sorted(found)}
-        drop = self.memory.drop
-        cuts = {place: self.schedule.cut(server_round, place, drop) for place in answers}
+        cuts = {place: self.schedule.cut(server_round, place, self.memory.drop) for place in answers}
         for cut in sorted(set(cuts.values())):
             self.learn(cut, {k: reply for k, reply in answers.items() if cuts[k] == cut}, server_round)
-        metrics = {place: metrics_of(reply) for place, reply in answers.items()}
-        accuracy = {k: float(told[VAL_ACCURACY]) for k, told in metrics.items() if VAL_ACCURACY in told}  # type: ignore[arg-type]
-        self.memory.drop = self.schedule.observe(server_round, accuracy, drop)
+        told = records.accuracies(answers)
+        self.memory.drop = self.schedule.observe(server_round, told, self.memory.drop)
         ordered = list(answers.values())
         arrays = None
         if self.averages_models:  # blocks that nobody shares any more stay as they were
-            mean = mean_arrays(ordered, self.arrayrecord_key, self.weighted_by_key)
+            mean = records.mean_arrays(ordered, self.arrayrecord_key, self.weighted_by_key)
             arrays = ArrayRecord({**self._arrays, **mean})
-        figures = overall(ordered)
+        figures = records.overall(ordered)
         figures[CUT] = sum(cuts.values()) / len(cuts)
         figures.update(self.train_metrics_aggr_fn([r.content for r in ordered], self.weighted_by_key))
         return arrays, figures
@@ -214,7 +216,7 @@ class FedD2S(ServerSide, FedAvg):
         """
         server, network = self.server, self.server.network
         uploads = [
-            upload_of(reply, place, weight_of(reply, self.weighted_by_key))
+            records.upload_of(reply, place, records.weight_of(reply, self.weighted_by_key))
             for place, reply in replies.items()
         ]
         for upload in uploads:
@@ -226,8 +228,7 @@ class FedD2S(ServerSide, FedAvg):
             teach, self.learner, network, cut, head, lesson, server.seed, server_round, precision
         )
         if self.choices.teacher_view == "class_mean":
-            table, seen = class_table(taught, lesson.y, server.num_classes)
-            self.memory.tables[cut] = {"table": table, "seen": seen}
+            self.memory.tell_classes(cut, taught, lesson.y, server.num_classes)
         elif self.choices.teacher_view == "head_ensemble":
             self.memory.tell(cut, uploads, *others)
         elif not self.choices.sends_head:

@@ -1,16 +1,31 @@
 """FedD2S's messages: what the server puts into them, and what it takes out of the replies."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
 from torch import Tensor
 
+from fedkd.models.staged import StagedModel
 from fedkd.personalization.global_head import Upload
 from fedkd.personalization.heads import block_of, mean_by_name
-from fedkd.protocol import ALONE, HARM_MARGIN, HARMED, HEAD, REPRESENTATIONS, SOFT_LABELS, VAL_ACCURACY
+from fedkd.protocol import (
+    ALONE,
+    CUT,
+    HARM_MARGIN,
+    HARMED,
+    HEAD,
+    LABEL_COUNTS,
+    PROTOCOL,
+    REPRESENTATIONS,
+    SEND_BLOCKS,
+    SOFT_LABELS,
+    VAL_ACCURACY,
+)
 from fedkd.training.program import Params
+from strategies.fitting import Layout, layout_of
 
 SHARES = (ALONE, HARMED, HARM_MARGIN, VAL_ACCURACY)
 """Metrics in which every client counts the same: shares of clients, and means over them."""
@@ -60,6 +75,29 @@ def upload_of(reply: Message, client: int, weight: float) -> Upload:
     p = tensors_of(records[SOFT_LABELS])["p"].float() if SOFT_LABELS in records else None
     head = tensors_of(records[HEAD]) if HEAD in records else {}
     return Upload(client, weight, sent["ids"], sent["z"].float(), sent["y"], p, head, sent["z"].dtype)
+
+
+def layouts(told: Mapping[str, Any], network: StagedModel, num_classes: int) -> dict[str, Layout]:
+    """What a client must send beside a body, by what it was told; features and soft labels row for row."""
+    cut, protocol = int(told[CUT]), told[PROTOCOL]
+    whole = protocol != "representations"
+    blocks = range(cut, network.num_blocks if whole else int(told.get(SEND_BLOCKS, cut)))
+    weights = layout_of(network.state_dict()).items()
+    wanted: dict[str, Layout] = {}
+    if blocks:
+        wanted[HEAD] = {name: shape for name, shape in weights if block_of(name) in blocks}
+    if protocol == "generator":
+        return wanted | {LABEL_COUNTS: {"counts": (num_classes,)}}
+    wanted[REPRESENTATIONS] = {"ids": ("n",), "z": ("n", *network.shapes[cut - 1]), "y": ("n",)}
+    if not whole:
+        wanted[SOFT_LABELS] = {"p": ("n", num_classes)}
+    return wanted
+
+
+def accuracies(replies: Mapping[int, Message]) -> dict[int, float]:
+    """The validation accuracy of those who told it, by place."""
+    metrics = {place: metrics_of(reply) for place, reply in replies.items()}
+    return {k: float(told[VAL_ACCURACY]) for k, told in metrics.items() if VAL_ACCURACY in told}  # type: ignore[arg-type]
 
 
 def overall(replies: Sequence[Message]) -> MetricRecord:

@@ -26,7 +26,6 @@ from fedkd.generators.recipe import Recipe
 from fedkd.personalization.cuts import CutSchedule
 from fedkd.personalization.global_head import Lesson, teach
 from fedkd.personalization.global_head import Upload as Sent
-from fedkd.personalization.soft_labels import class_table
 from fedkd.protocol import HEAD, LABEL_COUNTS
 from fedkd.training.program import Params, joined, part
 from strategies.fedd2s import FedD2S
@@ -124,8 +123,7 @@ class FedD2SRobust(FedD2S):
             teach, self.learner, network, cut, head, lesson, server.seed, server_round, precision
         )
         if self.choices.teacher_view == "class_mean":
-            table, seen = class_table(taught, lesson.y, server.num_classes)
-            self.memory.tables[cut] = {"table": table, "seen": seen}
+            self.memory.tell_classes(cut, taught, lesson.y, server.num_classes)
 
     def _heads_of(self, reply: Message) -> Upload:
         records = reply.content.array_records

@@ -3,14 +3,16 @@
 Zhang et al., NeurIPS 2023, arXiv 2311.14975; the client's part stands in `clients.feddbe`.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 
-from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
 
 from fedkd.protocol import FEATURE_MEAN
 from fedkd.training.program import Params
 from strategies.carrying import Carrying, answers, mean, take
+from strategies.fitting import misfit
 
 
 class FedDBE(Carrying):
@@ -20,6 +22,10 @@ class FedDBE(Carrying):
 
     def carried(self) -> Mapping[str, Params]:
         return {FEATURE_MEAN: self.known} if self.known else {}
+
+    def refuse(self, asked: RecordDict, content: RecordDict) -> str | None:
+        width = math.prod(self.server.trainer.network.shapes[-2])
+        return None if self.known else misfit(content, {FEATURE_MEAN: {"mean": (width,)}})
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

@@ -6,10 +6,11 @@ late. Departure: the mentee comes down whole. The authors compress the averaged 
 that was absent in the round before could not use.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Container, Iterable
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from fedkd.errors import ConfigError
@@ -17,6 +18,7 @@ from fedkd.personalization.lowrank import restore
 from fedkd.protocol import ENERGY, UPDATE
 from strategies.carrying import Carrying, answers, take
 from strategies.fedd2s_records import record_of, tensors_of
+from strategies.fitting import Layout, Shape, layout_of, misfit
 
 
 class FedKD(Carrying):
@@ -57,6 +59,10 @@ class FedKD(Carrying):
         config[ENERGY] = self.energy_at(server_round)
         return super().configure_evaluate(server_round, arrays, config, grid)
 
+    def refuse(self, asked: RecordDict, content: RecordDict) -> str | None:
+        wanted = layout_of(self._sent)
+        return misfit(content, {UPDATE: factored(wanted, content.array_records.get(UPDATE, {}))})
+
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
@@ -66,3 +72,16 @@ class FedKD(Carrying):
             models = {name: value + change[name] for name, value in self._sent.items()}
             reply.content[self.arrayrecord_key] = record_of(models)
         return super().aggregate_train(server_round, replies)
+
+
+def factored(layout: Layout, sent: Container[str]) -> Layout:
+    """The layout of a change in which what is not `sent` whole comes in factors of one rank each."""
+    wanted: dict[str, Shape] = {}
+    for name, shape in layout.items():
+        rank = f"rank of {name}"
+        if name in sent or len(shape) < 2:
+            wanted[name] = shape
+        else:
+            columns = math.prod(size for size in shape[1:] if isinstance(size, int))
+            wanted |= {f"{name}/u": (shape[0], rank), f"{name}/s": (rank,), f"{name}/v": (rank, columns)}
+    return wanted

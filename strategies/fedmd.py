@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from fedkd.errors import ConfigError
 from fedkd.protocol import PUBLIC_LOGITS, PUBLIC_NOISE
 from fedkd.training.program import Params
 from strategies.carrying import Carrying, answers, mean, take
+from strategies.fitting import misfit
 from strategies.local import Local
 from strategies.server import Server
 
@@ -66,6 +67,9 @@ class FedMD(Carrying, Local):
     ) -> Iterable[Message]:
         self.asked = self.drawn(server_round)
         return super().configure_evaluate(server_round, arrays, config, grid)
+
+    def refuse(self, asked: RecordDict, content: RecordDict) -> str | None:
+        return misfit(content, {PUBLIC_LOGITS: {"logits": (len(self.asked), self.server.num_classes)}})
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fedkd.errors import ConfigError
 from fedkd.generators.base import Generator, shapes_at
 from fedkd.generators.coverage import coverage
+from fedkd.generators.discriminator import judge_of
 from fedkd.generators.ensemble import Ensemble, Space, Weighting, relative
 from fedkd.generators.heads import LinearHeads, linear_of
 from fedkd.generators.recipe import Recipe
@@ -26,9 +27,10 @@ from fedkd.generators.train import History
 from fedkd.models.shifted import Offset, Shifted
 from fedkd.models.staged import StagedModel
 from fedkd.personalization.heads import block_of
-from fedkd.protocol import LABEL_COUNTS, MODEL, STAGE
+from fedkd.protocol import DISCRIMINATOR, LABEL_COUNTS, MODEL, STAGE
 from fedkd.training.program import Params, joined, part
 from strategies.fedd2s_records import metrics_of, record_of, tensors_of
+from strategies.fitting import Layout, layout_of, misfit
 from strategies.server import Server, ServerSide
 
 
@@ -98,6 +100,20 @@ class Generative(ServerSide, FedAvg):
                 content[name] = record_of(tensors)
             content.config_records[self.configrecord_key].update(words)
         return messages
+
+    def refuse(self, asked: RecordDict, content: RecordDict) -> str | None:
+        wanted: dict[str, Layout] = {LABEL_COUNTS: {"counts": (self.server.num_classes,)}}
+        if DISCRIMINATOR in content:
+            wanted[DISCRIMINATOR] = layout_of(judge_of(self.server.trainer.network).state_dict())
+        problem = misfit(content, wanted)
+        own = MODEL if MODEL in content else self.arrayrecord_key
+        found = [misfit(content, {own: layout_of(n.state_dict())}) for n in self.architectures]
+        return problem or (None if None in found else found[0])
+
+    @property
+    def architectures(self) -> Sequence[StagedModel]:
+        """Of which each client has one."""
+        return [self.server.trainer.network]
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 
-from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
 
 from fedkd.protocol import TEACHER
 from fedkd.training.program import Params
 from strategies.carrying import Carrying, answers, mean, take
+from strategies.fitting import layout_of, misfit
 
 
 class WithTeacher(Carrying):
@@ -17,6 +18,9 @@ class WithTeacher(Carrying):
 
     def carried(self) -> Mapping[str, Params]:
         return {TEACHER: self.teacher} if self.teacher else {}
+
+    def refuse(self, asked: RecordDict, content: RecordDict) -> str | None:
+        return misfit(content, {TEACHER: layout_of(self.server.initial)})
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
 
 from fedkd.errors import ConfigError
@@ -13,6 +13,7 @@ from fedkd.models.staged import StagedModel
 from fedkd.protocol import CLASS_LOGITS, PROTOTYPES
 from fedkd.training.program import Params
 from strategies.carrying import Carrying, answers, take
+from strategies.fitting import misfit
 from strategies.local import Local
 
 
@@ -52,6 +53,12 @@ class ClassKnowledge(Carrying, Local):
 
     def carried(self) -> Mapping[str, Params]:
         return {self.kind: self.rows} if self.rows else {}
+
+    def refuse(self, asked: RecordDict, content: RecordDict) -> str | None:
+        classes = self.server.num_classes
+        logits = self.kind == CLASS_LOGITS
+        width = classes if logits else math.prod(self.server.trainer.network.shapes[-2])
+        return misfit(content, {self.kind: {"table": (classes, width), "counts": (classes,)}})
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

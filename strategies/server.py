@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from torch import Tensor
 
@@ -85,6 +85,10 @@ class ServerSide:
 
     def check_networks(self, networks: Sequence[StagedModel]) -> None:
         """Raise ConfigError where the clients' architectures (the server's first) do not fit together."""
+
+    def refuse(self, asked: RecordDict, content: RecordDict) -> str | None:
+        """Why a reply to `asked`, in training, is of no use, in a few words; None: it is. See `misfit`."""
+        return None
 
     def follow_up(self, server_round: int, grid: Grid) -> Iterable[Message]:
         """Messages of a second exchange after this round's aggregation; usually none."""

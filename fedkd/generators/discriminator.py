@@ -32,10 +32,10 @@ class Discriminator(nn.Module):
     trunk: of the classifier; stays as it is and in evaluation mode
     """
 
-    def __init__(self, trunk: nn.Module, width: int) -> None:
+    def __init__(self, trunk: nn.Module, judge: nn.Linear) -> None:
         super().__init__()
         self.trunk = trunk.requires_grad_(False)
-        self.judge = nn.Linear(width, 1)
+        self.judge = judge
         with torch.no_grad():  # no opinion yet, the same at every client
             self.judge.weight.zero_()
             self.judge.bias.zero_()
@@ -50,6 +50,11 @@ class Discriminator(nn.Module):
         return self.judge(self.trunk(x).flatten(1))[:, 0]
 
 
+def judge_of(network: StagedModel) -> nn.Linear:
+    """What is a discriminator's own on the features of this network; the rest is a classifier's."""
+    return nn.Linear(volume(network.shapes[-2]), 1)
+
+
 def discriminator_of(
     network: StagedModel, params: Mapping[str, Tensor], judge: Mapping[str, Tensor] | None = None
 ) -> Discriminator:
@@ -57,7 +62,7 @@ def discriminator_of(
     network.check_cut(1)
     whole = copy.deepcopy(network)
     whole.load_state_dict(params)
-    made = Discriminator(nn.Sequential(*whole.blocks[:-1]), volume(network.shapes[-2]))
+    made = Discriminator(nn.Sequential(*whole.blocks[:-1]), judge_of(network))
     if judge:
         made.judge.load_state_dict(judge)
     return made

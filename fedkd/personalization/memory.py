@@ -8,6 +8,7 @@ from torch import Tensor
 from fedkd.personalization.cuts import DropState
 from fedkd.personalization.global_head import Upload
 from fedkd.personalization.heads import grow, mean_by_name
+from fedkd.personalization.soft_labels import class_table
 from fedkd.training.program import Params
 
 
@@ -57,6 +58,11 @@ class Memory:
         sizes = [len(upload.y) for upload in uploads]
         for upload, rows, has in zip(uploads, q.split(sizes), known.split(sizes), strict=True):
             self.told[upload.client] = Told(cut, upload.ids[has], rows[has].to(upload.dtype))
+
+    def tell_classes(self, cut: int, q: Tensor, y: Tensor, num_classes: int) -> None:
+        """Keep the mean of the rows of q (n, M) over each class of y (n,), for all clients at the cut."""
+        table, seen = class_table(q, y, num_classes)
+        self.tables[cut] = {"table": table, "seen": seen}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything as tensors by name."""

@@ -135,7 +135,7 @@ def test_fedgen_refuses_what_makes_no_sense(wrong: dict[str, Any]) -> None:
 
 
 def judge_of(weight: list[float], bias: float) -> Discriminator:
-    judge = Discriminator(torch.nn.Identity(), len(weight))
+    judge = Discriminator(torch.nn.Identity(), torch.nn.Linear(len(weight), 1))
     with torch.no_grad():
         judge.judge.weight.copy_(torch.tensor([weight]))
         judge.judge.bias.fill_(bias)
@@ -155,7 +155,7 @@ def test_a_game_tells_real_from_generated_and_moves_the_generator_towards_real()
     generator, trunk = Table({0: (1,)}, 2), torch.nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         trunk.weight.fill_(1.0)
-    judge = Discriminator(trunk, 1)
+    judge = Discriminator(trunk, torch.nn.Linear(1, 1))
     history = Game(steps=40, lr=0.05)(
         generator, judge, torch.full((6, 1), 4.0), torch.tensor([1, 0]), torch_rng(0, "game")
     )

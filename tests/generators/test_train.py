@@ -62,7 +62,9 @@ def test_coverage_takes_images_in_any_memory_layout(rng: torch.Generator) -> Non
     generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     labels = torch.zeros(4, dtype=torch.long)
     assert not generator.eval().sample(labels, rng).is_contiguous()
-    assert coverage(generator, teachers, torch_rng(0, "judge")).spread == pytest.approx(plain.spread, rel=1e-5)
+    assert coverage(generator, teachers, torch_rng(0, "judge")).spread == pytest.approx(
+        plain.spread, rel=1e-5
+    )
 
 
 def test_a_placebo_and_terms_without_weight_leave_everything_untouched(
