@@ -152,7 +152,7 @@ STUDIES = (
         Study(
             f"cifar100_{name}",
             f"Sanity: CIFAR-100 subset, 20 clients, {title}",
-            "A class-balanced subset of 10,000 images, the 4-convolution CNN, 30 rounds; 3 seeds.",
+            "A class-balanced subset of 10,000 images, the 4-convolution CNN of width 8, 30 rounds; 3 seeds.",
             "fedd2s_cifar100",
             ("local", "fedavg", "fedavg_ft", "fedper", "ditto", "fedd2s"),
             trials=4,
