@@ -38,12 +38,12 @@ def weightings(name: str, title: str, says: str, experiment: str, alone: bool = 
     return Sweeps(name, title, says, experiment, METHODS[not alone :], sweeps=rows[not alone :])
 
 
-def qffl(name: str, title: str, says: str, experiment: str, *more: str) -> Sweeps:
+def qffl(name: str, title: str, says: str, experiment: str, *more: str, trials: int = 4) -> Sweeps:
     """q-FedAvg along q beside FedAvg and local-only training."""
     alone, base = ("method=local",), ("method=fedavg",)
     powers = ("method=fedavg", "weighting=qffl", "weighting.q=0.1,1.0,5.0")
     rows, over = (alone, base, powers), "weighting.q"
-    return Sweeps(name, title, says, experiment, METHODS, more=more, sweeps=rows, over=over)
+    return Sweeps(name, title, says, experiment, METHODS, trials, more=more, sweeps=rows, over=over)
 
 
 def along(name: str, key: str, title: str, parent: str, experiment: str, *words: str) -> Sweeps:
@@ -121,6 +121,7 @@ STUDIES = (
         "As the paper's Vehicle: a linear model of features of real sensors. Each person is a client, all of "
         "them take part, 600 rounds of one local step on 256 samples.",
         "robust_har_linear",
+        trials=10,
     ),
     attacked("none", "20 clients, Dirichlet 0.5, an MLP, 15 rounds of ten steps: nobody is bad."),
     attacked(
