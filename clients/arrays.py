@@ -5,6 +5,7 @@ two conversions. `LazyArray` keeps the ndarray itself and makes those bytes only
 Flower's own transports do; inside the engine it is pickled with protocol 5, its memory out of band.
 """
 
+import functools
 import io
 import warnings
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ class LazyArray(Array):
 
     def __init__(self, ndarray: np.ndarray) -> None:
         array = np.asarray(ndarray, order="C")
-        self.__dict__.update(ndarray=array, dtype=str(array.dtype), shape=array.shape, stype=NUMPY_STYPE)
+        self.__dict__.update(ndarray=array, dtype=_name(array.dtype), shape=array.shape, stype=NUMPY_STYPE)
 
     ndarray: np.ndarray
 
@@ -59,6 +60,12 @@ class LazyArray(Array):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LazyArray, (self.ndarray,)
+
+
+@functools.cache
+def _name(dtype: np.dtype) -> str:
+    """NumPy puts the name together anew at each call: as long as all else about an array takes."""
+    return str(dtype)
 
 
 def as_ndarray(array: Array) -> np.ndarray:
