@@ -1,6 +1,6 @@
 """Faults at random moments, again and again: every run must end, and no number may differ.
 
-    python -m benchmarks.stress --write         the whole matrix, 141 runs: docs/results/stress.md
+    python -m benchmarks.stress --write         the whole matrix, 146 runs: docs/results/stress.md
     python -m benchmarks.stress --times 1 --kinds die nan --methods local
 
 Each run is compared with an undisturbed one in this process (`engine=inline`); where the fault is the
@@ -34,6 +34,7 @@ METHODS = {
     "local": ["method=local"],  # states at the clients
     "fedadam": ["method=fedadam"],  # a state at the server
     "ditto": ["method=ditto", "weighting=eg"],  # both
+    "fd": ["method=fd"],  # both, and no weights: clients send what nobody has sent them
     "together": ["method=ditto", "weighting=eg", "engine.vectorise=true", "engine.cohort_size=2"],  # stacked
 }
 OUTSIDE, WORKER = ("one", "all"), ("die", "hang")
@@ -41,7 +42,8 @@ CLIENT, DRIVER = ("raise", "nan", "inf", "shape", "nothing"), ("driver", "driver
 KILLED = (*OUTSIDE, "die")
 """Where a round may take twice its usual time and five seconds."""
 KINDS = (*OUTSIDE, *WORKER, *CLIENT, *DRIVER)
-SLOW = ("hang", "driver-ray")  # a minute and more for a run: once each
+SLOW = (*OUTSIDE, "hang", "driver-ray")  # a minute and more for a run: once each
+ROUNDS, LONG = 5, 20  # the second where workers are killed from outside, in every round
 LEFT_OUT = [("shape", "local"), ("hang", "together")]  # sends no arrays; waits for two deadlines at a time
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "stress.md"
 CLIENTS = 6
@@ -82,13 +84,15 @@ class Cell:
 class Stress:
     """The runs of one matrix, in one folder, with one Ray and its two workers."""
 
-    def __init__(self, folder: Path, rounds: int, seed: int) -> None:
-        self.folder, self.rounds, self.chance = folder, rounds, random.Random(seed)
+    def __init__(self, folder: Path, rounds: int | None, seed: int) -> None:
+        self.folder, self.wanted, self.chance = folder, rounds, random.Random(seed)
+        self.rounds = rounds or ROUNDS  # of the run at hand
         self._usual: dict[tuple[str, str], float] = {}
         self._number = 0
 
     def once(self, cell: Cell) -> None:
         """One run with faults, and what it is compared with."""
+        self.rounds = self.wanted or (LONG if cell.kind in OUTSIDE else ROUNDS)
         struck = self._struck(cell.kind)
         reference, out = self._out(), self._out()
         self._faults(reference, cell.kind if cell.kind in CLIENT else "none", struck)
@@ -184,7 +188,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the matrix and print it; 0 where all survived, nothing differs and no killed round is late."""
     parser = argparse.ArgumentParser(description="faults at random moments: all must survive, none differ")
     parser.add_argument("--times", type=int, default=3, help="runs of each kind of fault with each method")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--rounds", type=int, help=f"of each run; default: {LONG} for {OUTSIDE}, else {ROUNDS}"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
@@ -219,10 +225,11 @@ def write(cells: list[Cell], verdict: str, minutes: float) -> None:
 
 Written by `make stress` ({minutes:.0f} minutes): {verdict}.
 
-A run is five rounds of four clients. It survives if it ends; then it is compared with an undisturbed run (or
-one with the same clients' faults): all figures, models and states, bit for bit, times aside. `docs/faults.md`
-says what happens under each fault; `python -m benchmarks.stress --help` how to run a part. A round in
-which workers are killed may take twice the usual time and five seconds, its limit.
+A run is five rounds of four clients, or twenty where workers are killed from outside (`one`, `all`) in every
+round. It survives if it ends; then it is compared with an undisturbed run (or one with the same clients'
+faults): all figures, models and states, bit for bit, times aside. `docs/faults.md` says what happens under
+each fault; `python -m benchmarks.stress --help` how to run a part. A round in which workers are killed may
+take twice the usual time and five seconds, its limit.
 
 ```
 {table}
