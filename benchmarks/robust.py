@@ -38,10 +38,12 @@ def weightings(name: str, title: str, says: str, experiment: str, alone: bool = 
     return Sweeps(name, title, says, experiment, METHODS[not alone :], sweeps=rows[not alone :])
 
 
-def qffl(name: str, title: str, says: str, experiment: str, *more: str, trials: int = 4) -> Sweeps:
+def qffl(
+    name: str, title: str, says: str, experiment: str, *more: str, q: str = "0.1,1.0,5.0", trials: int = 4
+) -> Sweeps:
     """q-FedAvg along q beside FedAvg and local-only training."""
     alone, base = ("method=local",), ("method=fedavg",)
-    powers = ("method=fedavg", "weighting=qffl", "weighting.q=0.1,1.0,5.0")
+    powers = ("method=fedavg", "weighting=qffl", f"weighting.q={q}")
     rows, over = (alone, base, powers), "weighting.q"
     return Sweeps(name, title, says, experiment, METHODS, trials, more=more, sweeps=rows, over=over)
 
@@ -119,8 +121,9 @@ STUDIES = (
         "qffl_har_linear",
         "The shape of q-FFL: human activity, linear model on statistics of the sensors",
         "As the paper's Vehicle: a linear model of features of real sensors. Each person is a client, all of "
-        "them take part, 600 rounds of one local step on 256 samples.",
+        "them take part, 2,000 rounds of one local step on 256 samples.",
         "robust_har_linear",
+        q="1.0,5.0",
         trials=10,
     ),
     attacked("none", "20 clients, Dirichlet 0.5, an MLP, 15 rounds of ten steps: nobody is bad."),
