@@ -1,18 +1,20 @@
 """Speed against others, all in one run, in turns: `docs/results/speed.md`.
 
 python -m benchmarks.speed            all tables
+python -m benchmarks.speed --only messages
 python -m benchmarks.speed --quick    the MLP alone; the last line is `bare R stock S`
 """
 
 import argparse
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from statistics import median
 
 from benchmarks.speed.contest import ROOT, alternate, machine, ratio, start, versions
 from benchmarks.speed.start_up import until_round_one
 from benchmarks.speed.workloads import NAMES
+from benchmarks.studies import sections
 
 OURS, BARE, STOCK = "fedkd", "bare PyTorch, a process a core", "Flower's simulation"
 ROWS = {
@@ -118,18 +120,47 @@ def start_table(repeats: int = 5) -> str:
     return "\n".join(lines)
 
 
-def write(parts: Mapping[str, Sequence[str]], began: float) -> None:
-    """The page."""
-    minutes = (time.perf_counter() - began) / 60
-    head = f"""# Speed
+PAGE = ROOT / "docs" / "results" / "speed.md"
+TABLES: Mapping[str, tuple[str, Sequence[Callable[[], str]]]] = {
+    "rounds": (
+        "Whole rounds: 100 clients of 600 samples, 10 a round, one epoch in batches of 32",
+        [partial(rounds_table, name) for name in NAMES],
+    ),
+    "messages": ("What a message costs, with distinct replies", [messages_table]),
+    "populations": ("Populations, 100 clients a round", [population_table]),
+    "start": ("From the command to the end of round 1 of the demo", [start_table]),
+}
 
-Written by `make bench`, which took {minutes:.0f} minutes, on {machine()}: {versions()}.
+
+def place() -> str:
+    """Where all tables of a page were measured."""
+    return f"on {machine()}: {versions()}."
+
+
+def head(minutes: float) -> str:
+    """What stands above the tables."""
+    return f"""# Speed
+
+Written by `make bench`, which took {minutes:.0f} minutes, {place()}
 
 All rows of a table ran in the same minutes, in turns (of 5 rounds of the MLP and of populations, 2 of the
 small CNN, else one); ratios are medians over neighbouring turns, so that what else the machine does falls on
-both sides. Time is wall time of whole rounds; fedkd's include recording and a checkpoint each round."""
-    text = "\n\n".join([head, *(f"## {title}\n\n" + "\n\n".join(tables) for title, tables in parts.items())])
-    (ROOT / "docs" / "results" / "speed.md").write_text(text + "\n")
+both sides. Time is wall time of whole rounds; fedkd's include recording and a checkpoint each round.
+
+"""
+
+
+def measure(names: Sequence[str]) -> dict[str, str]:
+    """The sections of these tables, by heading."""
+    found = {}
+    for name in names:
+        title, tables = TABLES[name]
+        parts = []
+        for table in tables:
+            parts.append(table())
+            print(f"{parts[-1]}\n", flush=True)
+        found[title] = f"## {title}\n\n" + "\n\n".join(parts)
+    return found
 
 
 def quick() -> None:
@@ -145,23 +176,19 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="the MLP alone, in three minutes")
-    if parser.parse_args().quick:
+    parser.add_argument("--only", nargs="+", choices=TABLES, help="these tables; the page keeps the others")
+    wanted = parser.parse_args()
+    if wanted.quick:
         quick()
         return
+    before = PAGE.read_text() if PAGE.exists() else ""
+    if wanted.only and place() not in before:
+        parser.error("--only: the other tables were measured on another machine or with other versions")
     began = time.perf_counter()
-    workloads = "Whole rounds: 100 clients of 600 samples, 10 a round, one epoch in batches of 32"
-    parts: dict[str, list[str]] = {}
-    for title, tables in (
-        (workloads, [lambda name=name: rounds_table(name) for name in NAMES]),
-        ("What a message costs, with distinct replies", [messages_table]),
-        ("Populations, 100 clients a round", [population_table]),
-        ("From the command to the end of round 1 of the demo", [start_table]),
-    ):
-        for table in tables:
-            parts.setdefault(title, []).append(table())
-            print(f"{parts[title][-1]}\n", flush=True)
-    write(parts, began)
-    print(f"{(time.perf_counter() - began) / 60:.0f} minutes", file=sys.stderr)
+    found = measure(wanted.only or list(TABLES))
+    top = before.partition("## ")[0] if wanted.only else head((time.perf_counter() - began) / 60)
+    parts = {title: text.strip() for title, text in sections(before).items()} | found
+    PAGE.write_text(top + "\n\n".join(parts[title] for title, _ in TABLES.values() if title in parts) + "\n")
 
 
 if __name__ == "__main__":
