@@ -99,7 +99,7 @@ def figure(curves: dict[str, list[Point]], over: str, about: str) -> Figure:
         axes.set(xlabel="mean accuracy of clients", ylabel=f"accuracy of the {FIGURES[name]}")
         axes.margins(0.08)
     shown.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left")
-    shown.canvas.draw()  # the layout settles where points are on the page
+    shown.draw_without_rendering()  # the layout settles where points are on the page
     for axes, name in zip(panels, ("worst10", "worst_class"), strict=True):
         _name_values(axes, curves, name)
     return shown

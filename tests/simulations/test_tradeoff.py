@@ -70,6 +70,17 @@ def test_values_beside_points_never_cover_one_another() -> None:
         assert {"0", "0.5"} <= {text.get_text() for text in axes.texts}
 
 
+def test_values_far_from_one_another_are_all_named() -> None:
+    places = ((1.0, 0.844, 0.67), (5.0, 0.848, 0.65), (None, 0.849, 0.63), (None, 0.918, 0.71))
+    point = [
+        Point(value, pd.DataFrame({"mean": [mean], "worst10": [low], "worst_class": [low]}))
+        for value, mean, low in places
+    ]
+    curves = {"swept": point[:2], "plain": point[2:3], "alone": point[3:]}
+    for axes in figure(curves, "weighting.q", "by hand").axes:
+        assert [text.get_text() for text in axes.texts] == ["1", "5"]
+
+
 def test_a_key_that_is_not_swept_is_refused(swept: Path) -> None:
     with pytest.raises(ConfigError, match=r"--over weighting\.t: these runs do not differ"):
         trace(groups_in(swept), "weighting.t")
