@@ -29,11 +29,13 @@ CLASSES = [
     "ankle boot",
 ]
 MEASURE = """
-import resource, sys, time
+import re, sys, time
 from pathlib import Path
 from simulations.report import write_report
 write_report(Path(sys.argv[1]))
-print(time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+# getrusage would also count the memory of the process that this one was started from
+peak = re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]
+print(time.process_time(), int(peak) / 1e6)
 """
 
 
