@@ -155,11 +155,14 @@ STUDIES = (
             "A class-balanced subset of 10,000 images, the 4-convolution CNN of width 8, 30 rounds; 3 seeds.",
             "fedd2s_cifar100",
             ("local", "fedavg", "fedavg_ft", "fedper", "ditto", "fedd2s"),
-            trials=4,
+            trials=trials,
             seeds="1,2,3",
             more=(f"partition.alpha={alpha}",),
         )
-        for name, title, alpha in (("skewed", "Dirichlet 0.1", 0.1), ("even", "nearly IID", 100))
+        for name, title, alpha, trials in (
+            ("skewed", "Dirichlet 0.1", 0.1, 4),
+            ("even", "nearly IID", 100, 2),
+        )
     ),
 )
 
