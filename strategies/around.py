@@ -86,11 +86,6 @@ class Around(Strategy, ServerSide):
         self._inner.load_state_dict(inner)
 
 
-def metrics_of(reply: Message) -> MetricRecord:
-    """The reply's one record of metrics."""
-    return next(iter(reply.content.metric_records.values()))
-
-
 def innermost(strategy: Strategy) -> Any:
     """The strategy itself, without those that stand around it."""
     while isinstance(strategy, Around):

@@ -25,7 +25,8 @@ from fedkd.protocol import (
 )
 from fedkd.robust.class_weighting import ClassWeighting
 from fedkd.robust.worst_class import pooled_class_risks
-from strategies.around import Around, innermost, metrics_of
+from strategies.around import Around, innermost
+from strategies.fedd2s_records import metrics_of
 from strategies.server import Server, ServerSide, places_of
 
 _ANSWERS = (CLASS_COUNTS, CLASS_CORRECT, CLASS_TOTAL)

@@ -17,7 +17,9 @@ from flwr.serverapp.strategy import Bulyan, FedMedian, FedTrimmedAvg, MultiKrum,
 from fedkd.errors import ConfigError
 from fedkd.protocol import ARRAYS, CONFIG, NUM_EXAMPLES, RISK, SERVER_ROUND, SNAPSHOT
 from fedkd.robust.weighting import REFERENCE_RISK, Weighting, Weights
-from strategies.around import Around, metrics_of
+from strategies.around import Around
+from strategies.fedd2s_records import metrics_of
+from strategies.fitting import misfit
 from strategies.server import Server, places_of
 
 ASK_RISK = "evaluate.risk"
@@ -92,6 +94,14 @@ class Weighted(Around):
     def attach(self, server: Server) -> None:
         super().attach(server)
         self._buffers = {name for name, _ in server.trainer.network.named_buffers()}
+
+    def refuse(self, asked: RecordDict, content: RecordDict) -> str | None:
+        if SNAPSHOT in content:
+            sent = content.array_records.get(self._arrays) or ArrayRecord()
+            alike = {name: tuple(array.shape) for name, array in sent.items()}
+            if problem := misfit(content, {SNAPSHOT: alike}):
+                return problem
+        return super().refuse(asked, content)
 
     def follow_up(self, server_round: int, grid: Grid) -> Iterable[Message]:
         """The strategy's own second exchange, and the weighting's: its risk at the averaged snapshots."""

@@ -33,6 +33,7 @@ UPLOADS = {
     "fedd2s": ["representations/z", "soft_labels/p", "representations/ids"],
     "fedd2s method.strategy.protocol=heads": ["head/blocks.2.1.bias"],
     "fedd2s method.strategy.head_growth=mean": ["soft_labels/p"],
+    "fedavg weighting=drfa local.steps=2": ["snapshot/blocks.0.0.bias"],
     "fedd2s_robust": ["label_counts/counts"],
 }
 
