@@ -53,7 +53,9 @@ def evaluate(
         return None
     logits = predict(samples.x)
     confidence, guess = F.softmax(logits, dim=1).max(dim=1)
-    right = guess == samples.y
+    answered = confidence.isfinite()  # a network that has diverged gives no answer, which is a wrong one
+    confidence = confidence.where(answered, 0.0)
+    right = (guess == samples.y) & answered
     bins = (confidence * BINS).long().clamp(max=BINS - 1)
     return Row(
         num_examples=count,

@@ -26,3 +26,15 @@ def test_row_by_hand() -> None:
 def test_no_samples_no_row() -> None:
     empty = Samples(torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
     assert evaluate(lambda x: x, empty, 3, split="test", model="global", stage="before") is None
+
+
+def test_what_a_diverged_network_does_not_answer_is_wrong() -> None:
+    """Class 0 is what the largest of values that are no numbers would be taken for."""
+    samples = Samples(torch.zeros(4, 1), torch.tensor([0, 0, 2, 1]), torch.arange(4))
+    logits = LOGITS.clone()
+    logits[0], logits[1] = torch.nan, torch.inf
+    row = evaluate(lambda x: logits, samples, 3, split="test", model="global", stage="before")
+    assert row is not None
+    assert row.accuracy == 0.25 and row.class_correct == [0, 0, 1]
+    assert row.bin_count[0] == 2 and row.bin_correct[0] == 0
+    assert sum(row.bin_confidence) == pytest.approx(0.6 + 0.8)
