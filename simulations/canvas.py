@@ -1,8 +1,9 @@
 """The look of the figures: palette, heading, lines that carry their name, labels that do not collide."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -35,15 +36,26 @@ STYLE: Any = {
     "lines.markersize": 4,
     "lines.solid_capstyle": "round",
 }
+DASHES, MARKERS = ("-", "--", ":"), ("o", "s", "^")
+COLUMN = 12
+"""Up to so many lines a legend has one column."""
 _FEW = 40
 """Up to so many points a line also shows its points."""
+
+
+class Look(NamedTuple):
+    """How a row is drawn in every figure: dash and marker tell apart what shares a colour."""
+
+    colour: str
+    dash: str = "-"
+    marker: str = "o"
 
 
 def new_figure(
     title: str, about: str, over: str, legend: int = 0, panels: int = 1, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
     """An empty figure under a heading of three lines, with room for `legend` lines at the bottom."""
-    height = 5.2 + 0.24 * legend
+    height = 5.2 + 0.24 * (legend if legend <= COLUMN else math.ceil(legend / 2))
     figure = Figure(figsize=(9, height), layout="constrained")
     figure.text(0.012, 1 - 0.1 / height, title, va="top", fontsize=16, fontweight="bold")
     figure.text(
@@ -55,7 +67,8 @@ def new_figure(
 
 def draw(axes: Axes, x: Any, y: Any, name: str, colour: str, **style: Any) -> Line2D:
     """A line that carries its name as `gid`; with its points where they are few."""
-    marker = "o" if len(x) == 1 or (len(x) <= _FEW and style.get("linewidth", 2.2) > 2) else ""
+    shape = style.pop("marker", "o")
+    marker = shape if len(x) == 1 or (len(x) <= _FEW and style.get("linewidth", 2.2) > 2) else ""
     return axes.plot(np.asarray(x), np.asarray(y), color=colour, gid=name, marker=marker, **style)[0]
 
 
@@ -132,7 +145,21 @@ def place_text(
 
 def colours(count: int) -> list[str]:
     """As many colours, in the palette's order."""
-    return [PALETTE[index % len(PALETTE)] for index in range(count)]
+    return [look.colour for look in looks(count)]
+
+
+def looks(count: int) -> list[Look]:
+    """As many ways to draw a row, all different up to 48."""
+    rounds = [divmod(index, len(PALETTE)) for index in range(count)]
+    return [
+        Look(PALETTE[place], *(kinds[turn % len(kinds)] for kinds in (DASHES, MARKERS)))
+        for turn, place in rounds
+    ]
+
+
+def legend_below(figure: Figure, count: int) -> None:
+    """A legend of `count` lines under the panels."""
+    figure.legend(loc="outside lower left", ncols=1 if count <= COLUMN else 2)
 
 
 def save(folder: Path, **figures: Figure) -> list[Path]:

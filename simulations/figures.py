@@ -27,6 +27,7 @@ from simulations.canvas import (
     colours,
     draw,
     fit_levels,
+    legend_below,
     name_ends,
     new_figure,
     save,
@@ -45,7 +46,8 @@ class Series(NamedTuple):
     label: str
     accuracy: Floats
     colour: str
-    style: str = "-"
+    dash: str = "-"
+    marker: str = "o"
 
 
 def write_figures(folder: Path, clients: pd.DataFrame, rounds: pd.DataFrame, about: str) -> list[Path]:
@@ -146,15 +148,15 @@ def profile_figure(series: Sequence[Series], about: str, over: str) -> Figure:
     figure, (axes,) = new_figure(
         "Fairness profile: every client, from worst to best", about, over, len(series)
     )
-    for label, accuracy, colour, style in series:
+    for label, accuracy, colour, dash, marker in series:
         share = 100 * (np.arange(accuracy.size) + 0.5) / accuracy.size
-        drawn = draw(axes, share, profile(accuracy), label, colour, linestyle=style)
+        drawn = draw(axes, share, profile(accuracy), label, colour, linestyle=dash, marker=marker)
         drawn.set_label(f"{label}: mean {mean(accuracy):.3f}, worst tenth {worst(accuracy):.3f}")
     axes.axvspan(0, 10, color=WORST, alpha=0.07, linewidth=0)
     axes.text(0.8, 1.01, "worst tenth", transform=axes.get_xaxis_transform(), fontsize=10, color=WORST)
     axes.set(xlim=(0, 100), xlabel="clients, worst first (%)", ylabel="accuracy")
     fit_levels([axes])
-    figure.legend(loc="outside lower left")
+    legend_below(figure, len(series))
     return figure
 
 
@@ -164,17 +166,17 @@ def lorenz_figure(series: Sequence[Series], about: str, over: str) -> Figure:
     title = "Lorenz curve: how evenly accuracy is shared"
     figure, (curve, below) = new_figure(title, about, over, len(series), panels=2)
     curve.plot([0, 100], [0, 100], color=MUTED, linewidth=1.2, linestyle=":", gid="even")
-    for label, accuracy, colour, style in series:
+    for label, accuracy, colour, dash, _ in series:
         clients, held = (100 * share for share in lorenz(accuracy))
-        curve.plot(clients, held, color=colour, linestyle=style, gid=label)
-        drawn = below.plot(clients, clients - held, color=colour, linestyle=style, gid=label)[0]
+        curve.plot(clients, held, color=colour, linestyle=dash, gid=label)
+        drawn = below.plot(clients, clients - held, color=colour, linestyle=dash, gid=label)[0]
         drawn.set_label(f"{label}: Gini {gini(accuracy):.3f}")
     curve.set(xlim=(0, 100), ylim=(0, 100), ylabel="share of all accuracy (%)")
     below.set(xlim=(0, 100), ylabel="points below the even line")
     below.set_ylim(0, max(1.0, below.get_ylim()[1]))
     for axes in (curve, below):
         axes.set_xlabel("clients, worst first (%)")
-    figure.legend(loc="outside lower left")
+    legend_below(figure, len(series))
     return figure
 
 

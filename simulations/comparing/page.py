@@ -1,7 +1,7 @@
 """`compare.html`: the table and the comparison's figures, to hover and to zoom."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fedkd.fairness.metrics import mean, worst
-from simulations.canvas import MUTED, WORST, colours
+from simulations.canvas import MUTED, WORST, Look, looks
 from simulations.comparing.groups import Group
 from simulations.comparing.plots import costs, ordered, pareto, repeated
 from simulations.comparing.present import HTML, lines_of
@@ -28,7 +28,10 @@ WORDS = (
     "where all clients are equal. Rounds to 0.95: the first evaluated round whose mean is 0.95 of the last "
     "one's. Bytes: arrays of training, both ways; seconds: of the rounds, on the machine of the run."
 )
-Colours = Mapping[str, str]
+Looks = Mapping[str, Look]
+DASHES = {"-": "solid", "--": "dash", ":": "dot"}
+SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up"}
+"""Plotly's names of matplotlib's dashes and markers."""
 
 
 def render(compared: Table, about: str, told: list[str], out: Path) -> str:
@@ -37,8 +40,8 @@ def render(compared: Table, about: str, told: list[str], out: Path) -> str:
     told: the notes below the table
     out: the folder where the page will be
     """
-    colour = dict(zip(compared.cells, colours(len(compared.cells)), strict=True))
-    found = [part for section in SECTIONS if (part := section(compared, colour)) is not None]
+    look = dict(zip(compared.cells, looks(len(compared.cells)), strict=True))
+    found = [part for section in SECTIONS if (part := section(compared, look)) is not None]
     first = Section(
         "table",
         "Figures",
@@ -46,7 +49,7 @@ def render(compared: Table, about: str, told: list[str], out: Path) -> str:
         _tables(compared) + "".join(map(paragraph, [*told[1:], WORDS])),
         wide=True,
     )
-    title = " against ".join(colour) if len(colour) <= 3 else f"{len(colour)} methods and settings"
+    title = " against ".join(look) if len(look) <= 3 else f"{len(look)} methods and settings"
     return page(title, [about], [first, *found, _runs(compared.groups, out)])
 
 
@@ -59,7 +62,7 @@ def _tables(compared: Table) -> str:
     return f'<div class="side">{body}</div>'
 
 
-def tradeoff(compared: Table, colour: Colours) -> Section:
+def tradeoff(compared: Table, look: Looks) -> Section:
     """Average against worst tenth; nobody beats the points on the dotted front in both."""
     cells = [compared.cells[each.label] for each in compared.groups]
     x, y = ([row[key].value for row in cells] for key in ("mean", "worst10"))
@@ -72,11 +75,11 @@ def tradeoff(compared: Table, colour: Colours) -> Section:
     ]
     traces[0]["line"] = {"dash": "dot", "color": MUTED, "width": 1.4}
     for each, row in zip(compared.groups, cells, strict=True):
-        own, last = colour[each.label], [run.curve.loc[run.round] for run in each.runs]
+        own, last = look[each.label].colour, [run.curve.loc[run.round] for run in each.runs]
         hover = f"{each.label}<br>mean %{{x:.3f}}, worst tenth %{{y:.3f}}<extra></extra>"
         point = {"type": "scatter", "mode": "markers", "legendgroup": each.label, "hovertemplate": hover}
         spread = {f"error_{axis}": _error(row[key]) for axis, key in (("x", "mean"), ("y", "worst10"))}
-        big = {"color": own, "size": 12}
+        big = {"color": own, "size": 12, "symbol": SYMBOLS[look[each.label].marker]}
         at: dict[str, Any] = {"x": [row["mean"].value], "y": [row["worst10"].value], "marker": big}
         traces.append({**point, "name": each.label, **at, **spread})
         xs, ys = (numbers(row[key] for row in last) for key in ("mean", "worst10"))
@@ -111,7 +114,7 @@ def _error(cell: Cell) -> dict[str, Any]:
     }
 
 
-def curves(compared: Table, colour: Colours) -> Section:
+def curves(compared: Table, look: Looks) -> Section:
     """Mean and worst tenth over the rounds, the band from the lowest to the highest repeat."""
     drawn = []
     for column, title in (("mean", "mean of clients"), ("worst10", "worst tenth of clients")):
@@ -120,11 +123,11 @@ def curves(compared: Table, colour: Colours) -> Section:
             repeats = repeated(each, column)
             x = [int(number) for number in repeats.index]
             if len(each.runs) > 1:
-                pale = faded(colour[each.label], 0.15)
+                pale = faded(look[each.label].colour, 0.15)
                 shade = band(x, repeats.min(axis=1), repeats.max(axis=1), each.label, pale)
                 traces += [{**part, "showlegend": False} for part in shade]
             traces.append(
-                {**line(x, repeats.mean(axis=1), each.label, colour[each.label]), "legendgroup": each.label}
+                {**row_line(x, repeats.mean(axis=1), each.label, look[each.label]), "legendgroup": each.label}
             )
         drawn.append(
             chart(
@@ -136,13 +139,13 @@ def curves(compared: Table, colour: Colours) -> Section:
     return Section("curves", "Accuracy over rounds", says, beside(*drawn), wide=True)
 
 
-def profiles(compared: Table, colour: Colours) -> Section:
+def profiles(compared: Table, look: Looks) -> Section:
     """The sorted accuracy of every method."""
     traces = []
     for each in compared.groups:
         x, y = places(ordered([run.clients["accuracy"] for run in each.runs]))
         name = f"{each.label}: mean {mean(y):.3f}, worst tenth {worst(y):.3f}"
-        traces.append(line(x, y, name, colour[each.label]))
+        traces.append(row_line(x, y, name, look[each.label]))
     tail = {
         "type": "rect",
         "xref": "x",
@@ -164,21 +167,27 @@ def profiles(compared: Table, colour: Colours) -> Section:
     return Section("profiles", "Fairness profiles", says, chart("profiles-chart", drawn))
 
 
-def cost(compared: Table, colour: Colours) -> Section:
+def cost(compared: Table, look: Looks) -> Section:
     """Accuracy against what had been spent by then."""
     drawn = []
     for key in costs(compared.groups):
         traces = []
         for each in compared.groups:
             x = numbers(repeated(each, key).mean(axis=1), 1)
-            traces.append(line(x, repeated(each, "mean").mean(axis=1), each.label, colour[each.label]))
+            traces.append(row_line(x, repeated(each, "mean").mean(axis=1), each.label, look[each.label]))
         x_axis = {"title": COSTS[key], "exponentformat": "SI", "rangemode": "tozero"}
         drawn.append(chart(f"cost-{key}", figure(traces, x=x_axis, y="mean of clients", height=360)))
     says = f"{JUDGED}; both averaged over repeats. Seconds of runs that went side by side share the machine."
     return Section("cost", "Cost against accuracy", says, beside(*drawn), wide=True)
 
 
-def gain(compared: Table, colour: Colours) -> Section | None:
+def row_line(x: Iterable[Any], y: Iterable[Any], name: str, look: Look) -> dict[str, Any]:
+    """A row's line in the row's look."""
+    drawn = line(x, y, name, look.colour, line={"dash": DASHES[look.dash]})
+    return {**drawn, "marker": {**drawn["marker"], "symbol": SYMBOLS[look.marker]}}
+
+
+def gain(compared: Table, look: Looks) -> Section | None:
     """What each client has beyond its own local-only model."""
     if not compared.gains:
         return None
@@ -192,7 +201,7 @@ def gain(compared: Table, colour: Colours) -> Section | None:
         share = numbers(100 * (np.arange(clients.size) + 0.5) / clients.size, 2)
         who = {"text": [f"client {client}" for client in clients.index]}
         hover = "%{text}: %{y:+.3f}<extra>" + label + "</extra>"
-        traces.append({**line(share, clients, name, colour[label]), **who, "hovertemplate": hover})
+        traces.append({**row_line(share, clients, name, look[label]), **who, "hovertemplate": hover})
     below = {"type": "rect", "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": -1, "y1": 0}
     low = min(min(trace["y"]) for trace in traces)
     high = max(max(trace["y"]) for trace in traces)
@@ -228,4 +237,4 @@ def _link(folder: Path, out: Path) -> Raw:
     return Raw(f'<a href="{quote(place)}">{escape(folder.name)}</a>')
 
 
-SECTIONS: tuple[Callable[[Table, Colours], Section | None], ...] = (tradeoff, profiles, curves, gain, cost)
+SECTIONS: tuple[Callable[[Table, Looks], Section | None], ...] = (tradeoff, profiles, curves, gain, cost)

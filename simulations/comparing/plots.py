@@ -2,15 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from fedkd.fairness.metrics import Floats
-from simulations.canvas import MUTED, STYLE, WORST, colours, draw, name_ends, new_figure
+from simulations.canvas import (
+    COLUMN,
+    MUTED,
+    STYLE,
+    WORST,
+    Look,
+    draw,
+    legend_below,
+    looks,
+    name_ends,
+    new_figure,
+)
 from simulations.comparing.groups import Group
 from simulations.comparing.runs import COSTS
 from simulations.comparing.table import Repeats, Table
@@ -23,19 +37,19 @@ AT_ENDS = 20
 
 def write_plots(folder: Path, table: Table, about: str) -> list[Path]:
     """Write all figures there are values for; their paths."""
-    colour = dict(zip(table.cells, colours(len(table.cells)), strict=True))
+    look = dict(zip(table.cells, looks(len(table.cells)), strict=True))
     series = [
-        Series(each.label, ordered([run.clients["accuracy"] for run in each.runs]), colour[each.label])
+        Series(each.label, ordered([run.clients["accuracy"] for run in each.runs]), *look[each.label])
         for each in table.groups
     ]
     figures = {
-        "tradeoff": tradeoff_figure(table, about, colour),
-        "curves": curves_figure(table.groups, about, colour),
+        "tradeoff": tradeoff_figure(table, about, look),
+        "curves": curves_figure(table.groups, about, look),
         "profiles": profile_figure(series, about, f"{JUDGED}, mean over repeats"),
     }
-    figures["cost"] = cost_figure(table.groups, about, colour)
+    figures["cost"] = cost_figure(table.groups, about, look)
     if table.gains:
-        figures["gain"] = gain_figure(table.gains, about, colour)
+        figures["gain"] = gain_figure(table.gains, about, look)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=150, facecolor="white")
@@ -55,7 +69,7 @@ def pareto(mean: Sequence[float], worst: Sequence[float]) -> list[int]:
 
 
 @matplotlib.rc_context(STYLE)
-def tradeoff_figure(table: Table, about: str, colour: Mapping[str, str]) -> Figure:
+def tradeoff_figure(table: Table, about: str, look: Mapping[str, Look]) -> Figure:
     """Average against worst tenth with intervals, the Pareto front, and where equal clients would lie."""
     over = "own test split; lines: 95 % intervals; small: single repeats; ticks: worst tenth of equal clients"
     figure, (axes,) = new_figure("Average against worst-off clients", about, over, len(table.groups))
@@ -64,32 +78,34 @@ def tradeoff_figure(table: Table, about: str, colour: Mapping[str, str]) -> Figu
     front = pareto(x, y)
     axes.plot([x[k] for k in front], [y[k] for k in front], color=MUTED, linestyle=":", gid="Pareto front")
     for each, row in zip(table.groups, cells, strict=True):
-        own, mean, worst = colour[each.label], row["mean"], row["worst10"]
+        own, mean, worst = look[each.label].colour, row["mean"], row["worst10"]
         last = [run.curve.loc[run.round] for run in each.runs]
         axes.hlines(worst.value, mean.low, mean.high, color=own, linewidth=1.2)
         axes.vlines(mean.value, worst.low, worst.high, color=own, linewidth=1.2)
         axes.scatter([r["mean"] for r in last], [r["worst10"] for r in last], s=16, color=own, alpha=0.4)
         axes.plot(mean.value, row["null_worst10"].value, marker="_", markersize=14, color=own, alpha=0.7)
         told = f"{each.label}: mean {mean.value:.3f}, worst tenth {worst.value:.3f}"
-        axes.plot(mean.value, worst.value, marker="o", markersize=9, color=own, linestyle="", label=told)
+        shape = look[each.label].marker
+        axes.plot(mean.value, worst.value, marker=shape, markersize=9, color=own, linestyle="", label=told)
     axes.set(xlabel="mean accuracy of clients", ylabel="accuracy of the worst tenth")
     axes.margins(0.08)
-    figure.legend(loc="outside lower left")
+    legend_below(figure, len(table.groups))
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def curves_figure(groups: Sequence[Group], about: str, colour: Mapping[str, str]) -> Figure:
+def curves_figure(groups: Sequence[Group], about: str, look: Mapping[str, Look]) -> Figure:
     """Mean, and worst tenth, over the rounds: averaged over repeats, the band from lowest to highest."""
     over = f"{JUDGED}; bands: lowest to highest repeat"
-    at_ends = max(len(each.label) for each in groups) <= AT_ENDS
+    pale = 0.15 if len(groups) <= COLUMN else 0.04
+    at_ends = len(groups) <= COLUMN and max(len(each.label) for each in groups) <= AT_ENDS
     figure, panels = new_figure("Accuracy over rounds", about, over, 0 if at_ends else len(groups), 2, True)
     for axes, column, title in zip(panels, ("mean", "worst10"), ("mean", "worst tenth"), strict=True):
         for each in groups:
             repeats = repeated(each, column)
             x, low, high = repeats.index.to_numpy(), repeats.min(axis=1), repeats.max(axis=1)
-            axes.fill_between(x, low, high, color=colour[each.label], alpha=0.15, linewidth=0)
-            drawn = draw(axes, x, repeats.mean(axis=1), each.label, colour[each.label])
+            axes.fill_between(x, low, high, color=look[each.label].colour, alpha=pale, linewidth=0)
+            drawn = line_of(axes, x, repeats.mean(axis=1), each.label, look)
             if axes is panels[0]:
                 drawn.set_label(each.label)
         axes.set_title(f"{title} of clients", loc="left", fontsize=12)
@@ -100,12 +116,12 @@ def curves_figure(groups: Sequence[Group], about: str, colour: Mapping[str, str]
         for axes in panels:
             name_ends(axes)
     else:
-        figure.legend(loc="outside lower left")
+        legend_below(figure, len(groups))
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def cost_figure(groups: Sequence[Group], about: str, colour: Mapping[str, str]) -> Figure:
+def cost_figure(groups: Sequence[Group], about: str, look: Mapping[str, Look]) -> Figure:
     """Mean accuracy against what had been spent by then: bytes, seconds, simulated seconds where told."""
     keys = costs(groups)
     figure, panels = new_figure(
@@ -114,14 +130,20 @@ def cost_figure(groups: Sequence[Group], about: str, colour: Mapping[str, str]) 
     for axes, key in zip(panels, keys, strict=True):
         for each in groups:
             x, y = (repeated(each, column).mean(axis=1) for column in (key, "mean"))
-            drawn = draw(axes, x, y, each.label, colour[each.label])
+            drawn = line_of(axes, x, y, each.label, look)
             if axes is panels[0]:
                 drawn.set_label(each.label)
         axes.set_xlabel(COSTS[key], fontsize=10)
         axes.set_xlim(left=0)
     panels[0].set_ylabel("mean accuracy of clients")
-    figure.legend(loc="outside lower left")
+    legend_below(figure, len(groups))
     return figure
+
+
+def line_of(axes: Axes, x: Any, y: Any, label: str, look: Mapping[str, Look]) -> Line2D:
+    """A row's line in the row's look."""
+    colour, dash, marker = look[label]
+    return draw(axes, x, y, label, colour, linestyle=dash, marker=marker)
 
 
 def costs(groups: Sequence[Group]) -> list[str]:
@@ -136,7 +158,7 @@ def repeated(each: Group, column: str) -> pd.DataFrame:
 
 
 @matplotlib.rc_context(STYLE)
-def gain_figure(gains: Mapping[str, Repeats], about: str, colour: Mapping[str, str]) -> Figure:
+def gain_figure(gains: Mapping[str, Repeats], about: str, look: Mapping[str, Look]) -> Figure:
     """What each client has beyond its own local-only model, from the greatest loss to the greatest gain."""
     over = (
         "accuracy on the own test split, minus that of the same client's local-only model; mean over repeats"
@@ -146,14 +168,14 @@ def gain_figure(gains: Mapping[str, Repeats], about: str, colour: Mapping[str, s
         values = ordered(list(repeats.values()))
         share = 100 * (np.arange(values.size) + 0.5) / values.size
         harmed = np.mean([(each < 0).mean() for each in repeats.values()])
-        drawn = draw(axes, share, values, label, colour[label])
+        drawn = line_of(axes, share, values, label, look)
         drawn.set_label(f"{label}: mean {values.mean():+.3f}, {harmed:.0%} of clients harmed")
     low, high = axes.get_ylim()
     axes.axhline(0, color=MUTED, linewidth=1.2)
     axes.axhspan(min(low, 0), 0, color=WORST, alpha=0.06, linewidth=0)
     axes.set(xlim=(0, 100), ylim=(min(low, 0), max(high, 0)))
     axes.set(xlabel="clients, greatest loss first (%)", ylabel="gain in accuracy")
-    figure.legend(loc="outside lower left")
+    legend_below(figure, len(gains))
     return figure
 
 

@@ -52,11 +52,11 @@ def lorenz_section(run: RunFolder) -> Section | None:
         return None
     even = {**line([0, 100], [0, 100], "even", MUTED, 1.2, line={"dash": "dot"}), "hoverinfo": "skip"}
     traces: list[dict[str, Any]] = [even]
-    for label, accuracy, colour, style in last_accuracies(run.rows):
+    for label, accuracy, colour, dashed, _ in last_accuracies(run.rows):
         share, held = (100 * part for part in lorenz(accuracy))
         kept = np.unique(np.linspace(0, share.size - 1, min(share.size, POINTS)).round().astype(int))
         name = f"{label.removesuffix(' local training')}: Gini {gini(accuracy):.3f}"
-        dash = {"dash": "dash" if style == "--" else "solid"}
+        dash = {"dash": "dash" if dashed == "--" else "solid"}
         traces.append(line(numbers(share[kept], 2), held[kept], name, colour, 2, line=dash))
     drawn = figure(
         traces,

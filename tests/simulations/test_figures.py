@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from fedkd.fairness import gini, summarise
-from simulations.canvas import _apart
+from simulations.canvas import PALETTE, _apart, colours, looks, new_figure
 from simulations.figures import (
     Run,
     compared_rounds_figure,
@@ -138,3 +138,15 @@ def test_labels_move_apart_about_their_mean() -> None:
     assert _apart([0.1, 0.5, 0.9], 0.2) == [0.1, 0.5, 0.9]
     assert _apart([0.5, 0.5], 0.2) == pytest.approx([0.4, 0.6])
     assert _apart([0.3, 0.5, 0.5], 0.2) == pytest.approx([0.2333, 0.4333, 0.6333], abs=1e-4)
+
+
+def test_no_two_of_many_rows_look_alike() -> None:
+    """Colours come again after the palette; dash and marker do not come with them."""
+    assert len(set(looks(48))) == 48
+    assert [look.colour for look in looks(20)] == colours(20)
+    assert {(look.dash, look.marker) for look in looks(len(PALETTE))} == {("-", "o")}
+
+
+def test_a_long_legend_takes_two_columns() -> None:
+    short, long = (new_figure("t", "a", "o", lines)[0].get_size_inches()[1] for lines in (12, 24))
+    assert short == long
