@@ -11,8 +11,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -47,6 +47,8 @@ class Study:
     trials: of `fedkd tune`, for each method; 0 leaves everybody at the defaults
     seeds: of the runs; tuning has seed 0
     more: further overrides, for tuning and runs alike
+    own: further overrides of single methods
+    beside: patterns of other studies' runs that stand in the table too
     """
 
     name: str
@@ -57,17 +59,27 @@ class Study:
     trials: int = 6
     seeds: str = "1,2,3,4,5"
     more: tuple[str, ...] = ()
+    own: Mapping[str, tuple[str, ...]] = field(default_factory=dict, kw_only=True)
+    beside: tuple[str, ...] = field(default=(), kw_only=True)
 
     def commands(self, out: Path, page: str) -> list[list[str]]:
         """What is run, in order; with patterns, as for a shell. The table is this page's own."""
-        common = [f"experiment={self.experiment}", f"method={','.join(self.methods)}", *self.more]
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for method in self.methods:
+            alike.setdefault(self.own.get(method, ()), []).append(method)
+        played = [words for own, methods in alike.items() for words in self._played(out, methods, own)]
+        own_rows = [f"{self.name}/runs/{method}-*" for method in self.methods]
+        rows = [str(out / pattern) for pattern in (*self.beside, *own_rows)]
+        return [*played, ["fedkd", "compare", *rows, "--out", str(out / self.name / page)]]
+
+    def _played(self, out: Path, methods: Sequence[str], own: tuple[str, ...]) -> list[list[str]]:
+        """Tuning and runs of methods with the same overrides."""
+        common = [f"experiment={self.experiment}", f"method={','.join(methods)}", *self.more, *own]
         tuned, runs = out / self.name / "tuned", out / self.name / "runs"
         tune = ["fedkd", "tune", *common, f"trials={self.trials}", f"out={tuned}"]
         settled = [f"tuned={tuned}"] if self.trials else []
         run = ["fedkd", "run", "-m", *common, f"seed={self.seeds}", *settled, f"out={runs}"]
-        rows = [str(runs / f"{method}-*") for method in self.methods]
-        compare = ["fedkd", "compare", *rows, "--out", str(out / self.name / page)]
-        return [tune, run, compare] if self.trials else [run, compare]
+        return [tune, run] if self.trials else [run]
 
     def is_finished(self, out: Path, page: str) -> bool:
         return (out / self.name / page / "compare.md").exists()

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 from fedkd.errors import ConfigError
 
+LEAVING = 5.0
+"""Seconds that a dismissed worker has."""
 Call = tuple[Callable[..., None], tuple[Any, ...]]
 """A function that another process can import, and its arguments."""
 
@@ -38,6 +40,14 @@ class _Worker:
     place: int | None = None
     begun: float = 0.0
 
+    def dismiss(self) -> None:
+        """Who has nothing to do leaves by itself, so that its libraries can tidy up; who has is stopped."""
+        if self.place is not None:
+            self.process.terminate()
+            return
+        with suppress(OSError):
+            self.link.send(None)
+
 
 class Workers:
     """A context that holds `count` processes, started when there is work."""
@@ -53,8 +63,10 @@ class Workers:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self._let_rounds_end()
         for worker in self._workers:
-            worker.process.terminate()
+            worker.dismiss()
         for worker in self._workers:
+            worker.process.join(LEAVING)
+            worker.process.terminate()
             worker.process.join()
             worker.link.close()
         self._workers.clear()
@@ -114,7 +126,10 @@ def _work(link: Connection) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     while True:
-        function, arguments = link.recv()
+        call = link.recv()
+        if call is None:
+            return
+        function, arguments = call
         begun = time.perf_counter()
         error = trace = ""
         try:
