@@ -112,7 +112,8 @@ class Tuning:
         best = min((trial for trial in trials if trial.rounds == self.config["rounds"]), key=rank)
         if best.value == 0.0:
             raise ConfigError(
-                f"{self.method}: no trial ended above 0 on validation, so nothing can be chosen"
+                f"{self.method}: no trial ended above 0 on validation, so nothing can be chosen; the trials' "
+                "own lines say why"
             )
         outs = [self.job(trial).out for trial in trials]
         cost = {out: run_cost(out) for out in outs}

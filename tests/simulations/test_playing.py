@@ -57,6 +57,14 @@ def test_leaving_ends_the_workers_at_once() -> None:
     assert not any(process.is_alive() for process in processes)
 
 
+def test_workers_without_work_end_by_themselves() -> None:
+    """So that what their libraries tidy up at an exit is tidied up; who is at work is stopped."""
+    with Workers(1) as workers:
+        assert dict(workers.play([(time.sleep, (0,))]))[0].error == ""
+        (worker,) = workers._workers
+    assert worker.process.exitcode == 0
+
+
 # -- how many at a time ------------------------------------------------------------------------------------
 
 
