@@ -137,16 +137,16 @@ def choices(name: str, title: str, parent: str, experiment: str, rows: Mapping[s
     return Choices(name, title, says, "", (), parent=parent, words=words, rows=rows)
 
 
-def averaged(parent: str, title: str, experiment: str) -> Study:
-    """The choice that people ask for, with tuning of its own."""
-    says = "Six trials of its own, with `average_body=true`; the rows beside it are those of the table above."
+def chosen(name: str, row: str, parent: str, title: str, experiment: str) -> Study:
+    """A row of the table of choices with tuning of its own, on every seed."""
+    says = "Six trials of its own; the rows beside it are those of the table above."
     return Study(
-        f"{parent}_averaged",
-        f"FedD2S with averaged bodies: {title}",
+        name,
+        title,
         says,
         experiment,
         ("fedd2s",),
-        more=(f"{STRATEGY}.average_body=true",),
+        more=CHOICES[row],
         beside=tuple(f"{parent}/runs/{method}-*" for method in ("local", "fedavg", "fedavg_ft", "fedrep")),
     )
 
@@ -166,6 +166,24 @@ def along(name: str, key: str, values: str, methods: str = "fedd2s", numbers: bo
     )
 
 
+def fine_tuning(parent: str, title: str, experiment: str) -> Sensitivity:
+    """How strong the baseline to fear is with other steps where it fine-tunes."""
+    key = "method.client.finetune_lr"
+    return Sensitivity(
+        f"{parent}_fine_tuning",
+        f"FedAvg fine-tuned with other steps: {title}",
+        "At the step size chosen above, times a factor while fine-tuning (1 in the tables above), 5 seeds.",
+        "",
+        (),
+        seeds="1,2,3,4,5",
+        parent=parent,
+        words=(f"experiment={experiment}", "method=fedavg_ft", f"{key}=0.03,0.1,0.3,1"),
+        over=key,
+    )
+
+
+AVERAGED = "FedD2S with averaged bodies"
+THROUGH = "FedD2S with bodies taught through the global head"
 STUDIES = (
     Study("har", HAR[0], f"{HAR[1]} `fedmd` and `feddf` distil on noise.", HAR[2], METHODS + FURTHER),
     Study(
@@ -178,8 +196,11 @@ STUDIES = (
         tuple(method for method in METHODS + FURTHER if method != "fedbn"),
         own={"fedmd": PUBLIC, "feddf": PUBLIC, "scaffold": ("local.momentum=0",)},
     ),
-    averaged("har", "human activity", HAR[2]),
-    averaged("digits", "digits by writer", "fedd2s_digits"),
+    chosen("har_averaged", "average_body", "har", f"{AVERAGED}: human activity", HAR[2]),
+    chosen("har_body", "body", "har", f"{THROUGH}: human activity", HAR[2]),
+    chosen("digits_averaged", "average_body", "digits", f"{AVERAGED}: digits by writer", "fedd2s_digits"),
+    fine_tuning("har", "human activity", HAR[2]),
+    fine_tuning("digits", "digits by writer", "fedd2s_digits"),
     Study("fashion", *FASHION, METHODS),
     Study("cifar10", *CIFAR10, METHODS),
     choices("choices", "Fashion-MNIST extract", "fashion", FASHION[2], CHOICES | ADAPTIVE),

@@ -16,17 +16,25 @@ class FedAvg(ClientProgram):
     """Train the received model, send it back; optionally use a fine-tuned copy.
 
     finetune_epochs: passes over the training split that turn the global model into the client's own; 0: none
+    finetune_lr: step size of these passes, as a factor on the local one
     train_loss: whether the reported loss of the received model is of the first batch or of all samples
     """
 
     class_margins = True
 
-    def __init__(self, finetune_epochs: int = 0, train_loss: Literal["batch", "all"] = "batch") -> None:
+    def __init__(
+        self,
+        finetune_epochs: int = 0,
+        train_loss: Literal["batch", "all"] = "batch",
+        finetune_lr: float = 1.0,
+    ) -> None:
         if finetune_epochs < 0:
             raise ConfigError(f"method.client.finetune_epochs={finetune_epochs}: 0 or more is needed")
+        if finetune_lr <= 0:
+            raise ConfigError(f"method.client.finetune_lr={finetune_lr}: a positive factor is needed")
         if train_loss not in ("batch", "all"):
             raise ConfigError(f"method.client.train_loss={train_loss}: one of batch, all is needed")
-        self.finetune_epochs = finetune_epochs
+        self.finetune_epochs, self.finetune_lr = finetune_epochs, finetune_lr
         self.personal_model = finetune_epochs > 0
         self.exact_train_loss = train_loss == "all"
 
@@ -41,4 +49,5 @@ class FedAvg(ClientProgram):
     def personalize(self, task: Task, state: State) -> Generator[Phase, Params, Params | None]:
         if not self.finetune_epochs:
             return None
-        return (yield Phase(task.received, self.loss, epochs=self.finetune_epochs))
+        epochs, factor = self.finetune_epochs, self.finetune_lr
+        return (yield Phase(task.received, self.loss, epochs=epochs, lr_scale=factor))

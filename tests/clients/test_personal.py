@@ -282,3 +282,15 @@ def test_the_risk_reported_is_that_of_the_received_model(bench: Make, program: A
     state = local.work(program).state or {}
     received = local.shifted(0.5)
     assert local.same(program.start(local.task(received), state), received)
+
+
+def test_fine_tuning_may_have_a_step_of_its_own(bench: Make) -> None:
+    """One step of plain SGD from the received model: as long as the factor says, in the same direction."""
+    local = bench()
+    whole = local.personal(FedAvg(finetune_epochs=1))
+    tenth = local.personal(FedAvg(finetune_epochs=1, finetune_lr=0.1))
+    assert local.same(whole, local.work(FedAvg()).trained)
+    for name, start in local.initial.items():
+        torch.testing.assert_close(tenth[name] - start, 0.1 * (whole[name] - start), rtol=1e-3, atol=1e-7)
+    with pytest.raises(ConfigError, match="finetune_lr=0: a positive factor"):
+        FedAvg(finetune_epochs=1, finetune_lr=0)
