@@ -166,22 +166,6 @@ def along(name: str, key: str, values: str, methods: str = "fedd2s", numbers: bo
     )
 
 
-def fine_tuning(parent: str, title: str, experiment: str, factors: str = "0.03,0.1,0.3,1") -> Sensitivity:
-    """How strong the baseline to fear is with other steps where it fine-tunes."""
-    key = "method.client.finetune_lr"
-    return Sensitivity(
-        f"{parent}_fine_tuning",
-        f"FedAvg fine-tuned with other steps: {title}",
-        "At the step size chosen above, times a factor while fine-tuning (1 in the other tables), 5 seeds.",
-        "",
-        (),
-        seeds="1,2,3,4,5",
-        parent=parent,
-        words=(f"experiment={experiment}", "method=fedavg_ft", f"{key}={factors}"),
-        over=key,
-    )
-
-
 AVERAGED = "FedD2S with averaged bodies"
 THROUGH = "FedD2S with bodies taught through the global head"
 STUDIES = (
@@ -199,11 +183,8 @@ STUDIES = (
     chosen("har_averaged", "average_body", "har", f"{AVERAGED}: human activity", HAR[2]),
     chosen("har_body", "body", "har", f"{THROUGH}: human activity", HAR[2]),
     chosen("digits_averaged", "average_body", "digits", f"{AVERAGED}: digits by writer", "fedd2s_digits"),
-    fine_tuning("har", "human activity", HAR[2]),
-    fine_tuning("digits", "digits by writer", "fedd2s_digits"),
     Study("fashion", *FASHION, METHODS),
     Study("cifar10", *CIFAR10, METHODS),
-    fine_tuning("fashion", "Fashion-MNIST extract", FASHION[2], "0.1,0.3,1,3"),
     choices("choices", "Fashion-MNIST extract", "fashion", FASHION[2], CHOICES | ADAPTIVE),
     choices("har_choices", "human activity", "har", HAR[2], CHOICES),
     choices("digits_choices", "digits by writer", "digits", "fedd2s_digits", CHOICES),

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import nn
 
+from clients.fedavg import FINE_TUNING, check_fine_tuning
 from fedkd.errors import ConfigError
 from fedkd.models.staged import StagedModel
 from fedkd.training.program import ClientProgram, Params, Phase, State, Task, Work
@@ -85,15 +86,15 @@ class FedBABU(Split):
 
     finetune_epochs: passes over the training split, whole model, that give the model a client uses
     cut: number of blocks in the body; by default all but the last
+    finetune_lr: step size of these passes, as a factor on the local one
     """
 
-    def __init__(self, finetune_epochs: int = 5, cut: int | None = None) -> None:
-        if finetune_epochs < 1:
-            raise ConfigError(
-                f"method.client.finetune_epochs={finetune_epochs}: a whole number from 1 is needed"
-            )
+    search_space: ClassVar[dict[str, Any]] = {**Split.search_space, **FINE_TUNING}
+
+    def __init__(self, finetune_epochs: int = 5, cut: int | None = None, finetune_lr: float = 1.0) -> None:
+        check_fine_tuning(finetune_epochs, finetune_lr)
         super().__init__("head", cut)
-        self.finetune_epochs = finetune_epochs
+        self.finetune_epochs, self.finetune_lr = finetune_epochs, finetune_lr
 
     def work(self, task: Task, state: State) -> Work:
         head = self.private(task.network)
@@ -101,7 +102,8 @@ class FedBABU(Split):
         return replace(self.reply(trained, head), state=None)  # every client has the head from the seed
 
     def personalize(self, task: Task, state: State) -> Generator[Phase, Params, Params | None]:
-        return (yield Phase(self.start(task, state), self.loss, epochs=self.finetune_epochs))
+        epochs, factor = self.finetune_epochs, self.finetune_lr
+        return (yield Phase(self.start(task, state), self.loss, epochs=epochs, lr_scale=factor))
 
 
 def norm_names(network: StagedModel) -> set[str]:

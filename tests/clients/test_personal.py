@@ -11,11 +11,12 @@ from torch.nn import functional as F
 from clients.apfl import APFL, _step
 from clients.ditto import Ditto
 from clients.fedala import FedALA
-from clients.fedavg import FedAvg
+from clients.fedavg import FedAvg, FineTuned
 from clients.fedrod import FedRoD
 from clients.local import Local
 from clients.perfedavg import PerFedAvg
 from clients.pfedme import PFedMe
+from clients.split import FedBABU
 from fedkd.errors import ConfigError
 from fedkd.models.mlp import mlp
 from fedkd.models.staged import StagedModel
@@ -284,13 +285,17 @@ def test_the_risk_reported_is_that_of_the_received_model(bench: Make, program: A
     assert local.same(program.start(local.task(received), state), received)
 
 
-def test_fine_tuning_may_have_a_step_of_its_own(bench: Make) -> None:
+@pytest.mark.parametrize("method", [FineTuned, FedBABU])
+def test_fine_tuning_may_have_a_step_of_its_own(bench: Make, method: Any) -> None:
     """One step of plain SGD from the received model: as long as the factor says, in the same direction."""
     local = bench()
-    whole = local.personal(FedAvg(finetune_epochs=1))
-    tenth = local.personal(FedAvg(finetune_epochs=1, finetune_lr=0.1))
+    whole = local.personal(method(finetune_epochs=1))
+    tenth = local.personal(method(finetune_epochs=1, finetune_lr=0.1))
     assert local.same(whole, local.work(FedAvg()).trained)
     for name, start in local.initial.items():
         torch.testing.assert_close(tenth[name] - start, 0.1 * (whole[name] - start), rtol=1e-3, atol=1e-7)
     with pytest.raises(ConfigError, match="finetune_lr=0: a positive factor"):
-        FedAvg(finetune_epochs=1, finetune_lr=0)
+        method(finetune_epochs=1, finetune_lr=0)
+    with pytest.raises(ConfigError, match="finetune_epochs=0: a whole number from 1"):
+        method(finetune_epochs=0)
+    assert "method.client.finetune_lr" in method.search_space
