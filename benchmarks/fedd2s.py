@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.studies import CIFAR10, DOCS, FASHION, HAR, Study, main
+from simulations.comparing.groups import group
+from simulations.comparing.runs import Run, load_run, run_folders, used
+from simulations.recorder import read_rows
 
 METHODS = (
     "local",
@@ -127,6 +130,20 @@ class Choices(Sensitivity):
         typed = [["fedkd", "run", "-m", *self.words, *row, *ends] for row in self.rows.values()]
         compare = ["fedkd", "compare", str(parent / "runs" / "local-*-s[123]"), str(runs)]
         return [*typed, [*compare, "--out", str(out / self.name / page)]]
+
+    def section(self, out: Path, page: str) -> str:
+        """The tables, and what the validation splits say of each row: the choice is made by these."""
+        groups = group([load_run(place) for place in run_folders([out / self.name / "runs"])])
+        found = {each.label: [validation(run) for run in each.runs] for each in groups}
+        lines = [f"| {label} | {sum(means) / len(means):.3f} |" for label, means in found.items()]
+        head = "| mean over clients and repeats | validation |\n| --- | ---: |"
+        return "\n".join([super().section(out, page), head, *lines]) + "\n"
+
+
+def validation(run: Run) -> float:
+    """Mean accuracy over clients on their validation splits, in the judged round."""
+    rows = used(read_rows(run.folder), "val")
+    return float(rows[rows["round"] == run.round]["accuracy"].mean())
 
 
 def choices(name: str, title: str, parent: str, experiment: str, rows: Mapping[str, Words]) -> Choices:

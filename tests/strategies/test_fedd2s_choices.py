@@ -111,6 +111,22 @@ def test_adaptive_runs_report_who_is_harmed_and_who_left() -> None:
     assert figures[-1]["cut"] < figures[0]["cut"] == 3
 
 
+@pytest.mark.parametrize("drop", ["GlobalDrop", "ClientDrop"])
+def test_adaptive_dropping_leaves_nobody_worse_than_alone_on_validation(drop: str, tmp_path: Path) -> None:
+    """Whole runs: every client uses what its validation split prefers; local-only training is among it."""
+    schedule = (f"method.strategy.schedule._target_=fedkd.personalization.cuts.{drop}", "rounds=5")
+    run = ("method=fedd2s_adaptive", "method.strategy.schedule.patience=1", *schedule)
+    tables = [
+        rows(tmp_path / name, *words) for name, words in (("a", run), ("b", ("method=local", "rounds=5")))
+    ]
+    ours, alone = (
+        table.query("split == 'val' and stage == 'before' and round == 5").set_index("client")["accuracy"]
+        for table in tables
+    )
+    assert len(ours) == len(alone) == 4
+    assert (ours >= alone).all()
+
+
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
