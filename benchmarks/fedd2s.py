@@ -192,7 +192,7 @@ STUDIES = (
         "Handwritten digits by writer",
         "100 writers of MNIST with about 110 digits each; a narrow classic CNN, 15 rounds, momentum 0.9.\n"
         "It has no normalisation for FedBN to keep. `fedmd` and `feddf` distil on images of clothing.\n"
-        "`scaffold` runs without momentum, with which it diverged on three of the five seeds.",
+        "`scaffold` runs without momentum, which its corrections do not know of; it diverges all the same.",
         "fedd2s_digits",
         tuple(method for method in METHODS + FURTHER if method != "fedbn"),
         own={"fedmd": PUBLIC, "feddf": PUBLIC, "scaffold": ("local.momentum=0",)},

@@ -158,8 +158,9 @@ def looks(count: int) -> list[Look]:
 
 
 def legend_below(figure: Figure, count: int) -> None:
-    """A legend of `count` lines under the panels."""
-    figure.legend(loc="outside lower left", ncols=1 if count <= COLUMN else 2)
+    """A legend of the `count` lines of the first panel that tells any, under the panels."""
+    handles, labels = next(told for axes in figure.axes if (told := axes.get_legend_handles_labels())[0])
+    figure.legend(handles, labels, loc="outside lower left", ncols=1 if count <= COLUMN else 2)
 
 
 def save(folder: Path, **figures: Figure) -> list[Path]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from fedkd.privacy.membership import attack, pooled, roc
-from simulations.canvas import FAINT, MUTED, PALETTE, STYLE, new_figure, save
+from simulations.canvas import FAINT, MUTED, PALETTE, STYLE, legend_below, new_figure, save
 from simulations.samples_grid import draw_samples
 
 NAMES = {
@@ -48,7 +48,7 @@ def membership_figure(
     profile.set(
         xlim=(0, 100), xlabel="clients, least exposed first (%)", ylabel="AUC (band: two sd of chance)"
     )
-    figure.legend(loc="outside lower left")
+    legend_below(figure, len(lines))
     return save(folder, privacy_membership=figure)[0]
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from fedkd.errors import ConfigError
-from simulations.canvas import MUTED, STYLE, colours, new_figure, place_text
+from simulations.canvas import MUTED, STYLE, colours, legend_below, new_figure, place_text
 from simulations.comparing.bootstrap import worst10
 from simulations.comparing.groups import Group
 from simulations.comparing.plots import pareto
@@ -98,7 +98,7 @@ def figure(curves: dict[str, list[Point]], over: str, about: str) -> Figure:
             _draw(axes, points, name, label, colour)
         axes.set(xlabel="mean accuracy of clients", ylabel=f"accuracy of the {FIGURES[name]}")
         axes.margins(0.08)
-    shown.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left")
+    legend_below(shown, len(curves))
     shown.draw_without_rendering()  # the layout settles where points are on the page
     for axes, name in zip(panels, ("worst10", "worst_class"), strict=True):
         _name_values(axes, curves, name)

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from fedkd.fairness import gini, summarise
-from simulations.canvas import PALETTE, _apart, colours, looks, new_figure
+from simulations.canvas import PALETTE, _apart, colours, legend_below, looks, new_figure
 from simulations.figures import (
     Run,
     compared_rounds_figure,
@@ -148,5 +148,16 @@ def test_no_two_of_many_rows_look_alike() -> None:
 
 
 def test_a_long_legend_takes_two_columns() -> None:
-    short, long = (new_figure("t", "a", "o", lines)[0].get_size_inches()[1] for lines in (12, 24))
-    assert short == long
+    """Of the one panel that tells its lines, and so that it fits the room that the figure has for it."""
+    made = {lines: new_figure("t", "a", "o", lines, panels=2) for lines in (12, 24)}
+    for lines, (figure, panels) in made.items():
+        for number in range(lines):
+            panels[1].plot([0, 1], [0, number], label=f"row {number}")
+        legend_below(figure, lines)
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+            f"row {k}" for k in range(lines)
+        ]
+        figure.draw_without_rendering()
+        assert figure.legends[0].get_window_extent().y0 >= 0
+    heights = [figure.get_size_inches()[1] for figure, _ in made.values()]
+    assert heights[0] == heights[1]
