@@ -1,9 +1,10 @@
 """The look of the pages' figures: the palette of the PNG figures, few lines, names where they are needed."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from simulations.canvas import FAINT, INK, MEAN, MUTED
+from simulations.canvas import COLUMN, FAINT, INK, MEAN, MUTED
 from simulations.reporting.html import Figure, numbers
 
 SCALE = [[0.0, "#8c2d3b"], [0.3, "#d9826b"], [0.55, "#f0dcb4"], [0.78, "#7fb3c8"], [1.0, "#1b5e8c"]]
@@ -25,9 +26,9 @@ def figure(
     height: int = 380,
     **layout: Any,
 ) -> Figure:
-    """A figure of these traces; x, y: title of the axis, or its settings."""
+    """A figure of these traces; x, y: title of the axis, or its settings; height: without a long legend's."""
     usual = {
-        "height": height,
+        "height": height + _legend_room(data),
         "margin": {"l": 56, "r": 16, "t": 34, "b": 48},
         "font": {"family": FONT, "size": 12.5, "color": INK},
         "paper_bgcolor": "#fff",
@@ -38,6 +39,15 @@ def figure(
         "yaxis": axis(y),
     }
     return {"data": list(data), "layout": usual | layout}
+
+
+def _legend_room(data: Sequence[Mapping[str, Any]]) -> int:
+    """Pixels that a long legend, above the axes, would take from them: half a page wide, at its worst."""
+    names = [trace.get("name", "") for trace in data if trace.get("showlegend", True)]
+    if len(names) <= COLUMN:
+        return 0
+    columns = max(1, 500 // (7 * max(map(len, names)) + 45))
+    return 21 * math.ceil(len(names) / columns)
 
 
 def axis(title: str | Mapping[str, Any], **more: Any) -> dict[str, Any]:
