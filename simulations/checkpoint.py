@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -33,6 +34,7 @@ from simulations.strategy_state import strategy_state
 FOLDER = "checkpoint"
 KEPT = 2
 CLIENTS_A_FILE = 2000
+HEAD_START = 0.005  # seconds before the server's part is written: the next round's messages go out first
 WASTE = 3
 """Client states are written anew once their files are this many times as large as what is still valid."""
 
@@ -79,6 +81,7 @@ class Checkpoints(Watcher):
         self._place: dict[int, tuple[str, int]] = {}  # the file with a client's state, and its share of it
         self._unsaved: tuple[int, ArrayRecord] | None = None
         self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._hurry = threading.Event()  # somebody waits for what is being written
         self._writing: Future[None] | None = None
 
     def started(self, plan: Plan) -> None:
@@ -105,6 +108,7 @@ class Checkpoints(Watcher):
     def settle(self) -> None:
         """Wait until all is written; raises what writing raised."""
         if self._writing is not None:
+            self._hurry.set()
             writing, self._writing = self._writing, None
             writing.result()
 
@@ -123,6 +127,7 @@ class Checkpoints(Watcher):
         self._save_clients(number, self.grid.take_changed())
         records = {_GLOBAL: RecordDict({ARRAYS: arrays}), _STRATEGY: strategy_state(self.strategy)}
         book = {owner: copied(each) for owner, each in records.items()}
+        self._hurry.clear()
         self._writing = self._thread.submit(self._save_server, number, book, dict(self._files))
         self._unsaved = None
 
@@ -130,6 +135,7 @@ class Checkpoints(Watcher):
         self, number: int, book: Mapping[str, RecordDict], clients: Mapping[str, dict[str, Any]]
     ) -> None:
         """The server's file, and the manifest, which names the files of client states as well."""
+        self._hurry.wait(HEAD_START)
         server = f"{number:06d}-server.safetensors"
         content = {"round": number, "server": server, "clients": list(clients)}
         content["files"] = {server: self._write(server, book), **clients}

@@ -25,6 +25,7 @@ START_SECONDS = 300.0  # how long workers may take to start while none is at wor
 START_TRIES = 3
 SHORT = 0.1  # seconds; a worker with cohorts shorter than this gets its next one before it asks
 EARLY = 0.8  # of what is left: how much may travel in large calls; the rest evens out
+FEW = 8  # cohorts a worker; of fewer the rest would be one each, which evens out nothing
 PATIENT = 60.0  # seconds; with a timeout below nothing waits for what travels with it
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,8 @@ class Dispatcher:
     def _give(self) -> None:
         slots = self.pool.slots
         for depth in (1, 2):
-            share = EARLY * sum(cohort.work for cohort in self.pending) / len(slots)
+            early = EARLY if len(self.pending) >= FEW * len(slots) else 1.0
+            share = early * sum(cohort.work for cohort in self.pending) / len(slots)
             enough = len(self.pending) >= len(slots)
             for slot in slots:
                 free = self.pending and slot.loading is None and len(slot.queue) < depth
