@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedkd.errors import ConfigError
+from simulations.engine.ray_private import without_needless_daemons
 
 if TYPE_CHECKING:
     from simulations.engine.pool import Pool
@@ -101,13 +102,14 @@ def _start_ray(address: str | None) -> None:
         return
     warnings.filterwarnings("ignore", message="Tip: In future versions of Ray", category=FutureWarning)
     if address in (None, "local"):
-        ray.init(
-            address="local",
-            num_cpus=cpu_count(),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        with without_needless_daemons():
+            ray.init(
+                address="local",
+                num_cpus=cpu_count(),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     else:
         ray.init(address=probed(str(address)), log_to_driver=False, logging_level=logging.ERROR)
 

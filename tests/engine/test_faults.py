@@ -17,10 +17,9 @@ from tests.engine.common import ask, calls, content, fault, first_values
 
 
 def test_killed_worker_changes_nothing(pool: Pool, program: Program, tmp_path: Path) -> None:
-    grid, undisturbed = RayGrid(program, pool), InlineGrid(program)
+    grid = RayGrid(program, pool, deadline=60.0)  # with a deadline each cohort travels alone
+    undisturbed = InlineGrid(program)
     ask(grid, "train"), ask(undisturbed, "train")
-    for slot in pool.slots:
-        slot.pace.clear()  # nothing travels with it
     assert calls(fault(grid, tmp_path, "kill", client=2, times=1)) == [2, 2, 2, 2, 2]
     assert (grid.last.retries, grid.last.failures) == (1, 0)
     fault(undisturbed, tmp_path, "kill", client=2, times=1)
