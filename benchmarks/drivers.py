@@ -21,11 +21,11 @@ import torch
 from flwr.app import RecordDict
 
 from simulations import run
-from simulations.checkpoint import newest
 from simulations.cli import main
 from simulations.config import resolve
 from simulations.resume import resume
 from simulations.rundir import standing
+from simulations.saved import newest
 
 TINY = ["engine=inline", "engine.raise_errors=false", "model=mlp", "model.hidden=[8]"]
 TINY += ["clients=4", "data.max_samples=240", "rounds=4", "participation=0.5", "evaluation.mix_samples=0"]

@@ -19,12 +19,12 @@ from fedkd.errors import ConfigError
 from fedkd.models.staged import StagedModel
 from fedkd.protocol import PARTITION_ID, SERVER_ROUND, STAGE
 from fedkd.training.program import Params
-from simulations.checkpoint import Saved, newest
 from simulations.config import resolve
 from simulations.hooks import configuring
 from simulations.observe import ObservedGrid
 from simulations.run import Prepared, opened
 from simulations.rundir import load_config, standing
+from simulations.saved import Saved, newest
 from simulations.strategy_state import load_strategy_state
 
 

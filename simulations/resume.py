@@ -4,9 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-from simulations.checkpoint import newest
 from simulations.run import opened
 from simulations.rundir import hold, load_config
+from simulations.saved import newest
 from simulations.session import play_into
 from simulations.strategy_state import load_strategy_state
 

@@ -17,7 +17,7 @@ from fedkd.objectives.logits import CE, KD
 from fedkd.objectives.ofa import OFA
 from fedkd.objectives.taid import TAID
 from fedkd.training.program import part
-from simulations.checkpoint import newest
+from simulations.saved import newest
 
 Make = Callable[..., Any]
 

@@ -13,9 +13,10 @@ from flwr.serverapp.strategy import FedAvg
 
 from clients.arrays import record_from_arrays
 from simulations import checkpoint
-from simulations.checkpoint import Checkpoints, newest
+from simulations.checkpoint import Checkpoints
 from simulations.loop import Plan, Round
 from simulations.observe import Exchange
+from simulations.saved import newest
 
 
 class States:
@@ -87,8 +88,28 @@ def test_states_are_written_only_where_they_changed_and_read_back_whole(tmp_path
     assert saved_rounds(tmp_path) == (4, 4.0, {0: 10.0, 1: 11.0, 2: 22.0})
     saved = newest(tmp_path)
     assert saved is not None and saved.clients == states.held
-    clients = [name for name in files(tmp_path) if "clients" in name]
-    assert [name[:6] for name in clients] == ["000001", "000002", "000003"]
+    clients = [name.removesuffix(".safetensors") for name in files(tmp_path) if "clients" in name]
+    assert sorted(clients) == [f"00000{n}-clients-0{copy}" for n in (1, 2, 3) for copy in ("", "-copy")]
+
+
+def test_damage_to_any_one_file_costs_one_checkpoint_at_most(tmp_path: Path) -> None:
+    states = States()
+    saver = Saver(tmp_path, states)
+    for client in range(4):
+        states.commit(client, 10.0 + client)
+    saver.end(1)
+    rounds: dict[str, set[int]] = {}
+    for number in (2, 3, 4, 5):
+        states.commit(3, float(number))  # the others' states stay those of round 1
+        saver.end(number)
+        for path in (tmp_path / "checkpoint").iterdir():
+            whole = path.read_bytes()
+            path.write_bytes(b"x" * len(whole))
+            done, value, clients = saved_rounds(tmp_path)
+            assert done == value and clients == {0: 10.0, 1: 11.0, 2: 12.0, 3: 13.0 if done == 1 else done}
+            rounds.setdefault(f"{number}", set()).add(done)
+            path.write_bytes(whole)
+    assert rounds == {f"{number}": {number - 1, number} for number in (2, 3, 4, 5)}
 
 
 def test_two_checkpoints_are_kept_and_nothing_else(tmp_path: Path) -> None:

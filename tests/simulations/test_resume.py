@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.drivers import TINY, difference, ended, play, start, start_command, tiny
-from simulations.checkpoint import newest
 from simulations.rundir import standing
+from simulations.saved import newest
 
 METHODS = {
     "fedavg": [],

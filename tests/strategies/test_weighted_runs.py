@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from clients.arrays import tensors_from_record
 from fedkd.errors import ConfigError
-from simulations.checkpoint import newest
 from simulations.config import choices_of, resolve
 from simulations.run import prepare, run, weighted
+from simulations.saved import newest
 
 TINY = (
     "engine=inline",
