@@ -29,8 +29,8 @@ ENVIRONMENT = {
     "RAY_raylet_client_connect_timeout_milliseconds": "20",
     "RAY_raylet_client_num_connect_attempts": "500",
 }
-
-
+# here, since a filter set in a thread is lost where another one leaves `warnings.catch_warnings`
+warnings.filterwarnings("ignore", message="Tip: In future versions of Ray", category=FutureWarning)
 _starting = threading.Lock()
 
 
@@ -100,7 +100,6 @@ def _start_ray(address: str | None) -> None:
 
     if ray.is_initialized():
         return
-    warnings.filterwarnings("ignore", message="Tip: In future versions of Ray", category=FutureWarning)
     if address in (None, "local"):
         with without_needless_daemons():
             ray.init(
