@@ -65,10 +65,14 @@ class Prepared:
         return self.federation.sizes("train")
 
 
-def prepare(config: dict[str, Any]) -> Prepared:
-    """Build all parts of a run in this process; raises ConfigError in one sentence where they do not fit."""
+def prepare(config: dict[str, Any], federation: Federation | None = None) -> Prepared:
+    """Build all parts of a run in this process; raises ConfigError in one sentence where they do not fit.
+
+    federation: where it was built before
+    """
     check_tracking(config)
-    federation = build_federation(config)
+    if federation is None:
+        federation = build_federation(config)
     runtime = Runtime(config, federation)
     given = strategy_arguments(config, federation) | {"generator": recipe(config["generator"])}
     strategy = build(config["method"]["strategy"], **given)

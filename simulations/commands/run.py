@@ -83,8 +83,10 @@ def _sweep(overrides: list[str]) -> int:
     from simulations import sweep
 
     jobs = sweep.plan(overrides)
+    from simulations.fit import check_fit
     from simulations.run import run
 
+    check_fit(job.config for job in jobs if not job.finished)
     try:
         return 1 if sweep.carry_out(jobs, run, _resume()) else 0
     except KeyboardInterrupt as error:

@@ -37,8 +37,10 @@ def execute(arguments: argparse.Namespace) -> int:
     from simulations import tune
 
     tunings = tune.plan(arguments.overrides)
+    from simulations.fit import check_fit
     from simulations.run import run
 
+    check_fit(tuning.config for tuning in tunings if not tuning.is_done())
     try:
         tune.carry_out(tunings, run)
     except KeyboardInterrupt as error:

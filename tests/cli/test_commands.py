@@ -32,6 +32,9 @@ def started(toy: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
     module = types.ModuleType("simulations.run")
     module.run = run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "simulations.run", module)
+    fit = types.ModuleType("simulations.fit")
+    fit.check_fit = list  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "simulations.fit", fit)
     monkeypatch.setattr("simulations.commands.run._resume", lambda: None)
     yield calls
 
