@@ -26,7 +26,7 @@ ROWS = {
     "fedkd, precision=bf16": ["ours", "precision=bf16"],
     "fedkd, engine.vectorise=true": ["ours", "engine.vectorise=true", "engine.cohort_size=5"],
 }
-REPEATS = {"mlp": 15, "small_cnn": 9, "cnn": 5}
+REPEATS = {"mlp": 40, "small_cnn": 9, "cnn": 5}
 TURNS = {"mlp": 5, "small_cnn": 2, "cnn": 1}
 """Turns of each system, and rounds in a turn."""
 TITLES = {"mlp": "MLP, 159 k parameters", "small_cnn": "Small CNN, 62 k", "cnn": "FedAvg's CNN, 1.66 M"}
