@@ -13,16 +13,18 @@ from simulations.run import prepare
 FEDERATION = ("data", "partition", "clients", "unseen_clients", "split", "skew", "label_noise")
 """What decides who holds what, beside the seed."""
 
-FREE = ("seed", "out", "overwrite", "rounds", "checkpoint_every", "evaluate_every", "local", "engine")
-"""What parts fit together with, whatever its value."""
+FREE = ("seed", "out", "overwrite")
+"""What repeats of one run differ in."""
 
 
 def check_fit(configs: Iterable[Mapping[str, Any]]) -> None:
-    """Build all parts of one run of each kind, as each will be built; raises ConfigError with the run's name.
+    """Build all parts of the first of all repeats of each run; raises ConfigError with that run's name.
 
-    configs: resolved, of runs that are still to be played; those of one kind differ in `FREE` alone
+    configs: resolved, of runs that are still to be played
     """
-    kinds = {_text({key: value for key, value in c.items() if key not in FREE}): c for c in configs}
+    kinds: dict[str, Mapping[str, Any]] = {}
+    for config in configs:
+        kinds.setdefault(_text({key: value for key, value in config.items() if key not in FREE}), config)
     held: tuple[str, Federation] | None = None  # one at a time, for the runs that follow each other
     for config in kinds.values():
         dealt = _text({key: config.get(key) for key in (*FEDERATION, "seed")})

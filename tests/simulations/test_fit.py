@@ -30,7 +30,7 @@ def test_what_does_not_fit_is_told_before_the_first_run(
     assert not out.exists()
 
 
-def test_one_run_of_each_kind_is_built_and_data_once_for_those_that_share_it(
+def test_repeats_are_built_once_and_so_are_data_that_runs_share(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     built: list[Any] = []
@@ -40,7 +40,9 @@ def test_one_run_of_each_kind_is_built_and_data_once_for_those_that_share_it(
     monkeypatch.setattr(
         fit,
         "prepare",
-        lambda config, federation: prepared.append((config["choices"]["method"], federation)),
+        lambda config, federation: prepared.append(
+            (f"{config['choices']['method']} {config['seed']}", federation)
+        ),
     )
     runs = [
         resolve([f"method={method}", f"seed={seed}", f"clients={clients}", "local.lr=0.1"])
@@ -49,6 +51,6 @@ def test_one_run_of_each_kind_is_built_and_data_once_for_those_that_share_it(
         for seed in (1, 2, 3)
     ]
     fit.check_fit(runs)
-    assert [method for method, _ in prepared] == ["fedavg", "fedprox"] * 2
+    assert [run for run, _ in prepared] == ["fedavg 1", "fedprox 1"] * 2
     assert [federation.num_clients for _, federation in prepared] == [4, 4, 5, 5]
     assert prepared[0][1] is prepared[1][1] and len(built) == 2
