@@ -6,26 +6,29 @@ no public switch. `tests/engine/test_ray_private.py` says where to look when the
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 NEEDLESS = ("start_monitor", "start_api_server", "start_log_monitor")
 
 
 @contextmanager
 def without_needless_daemons() -> Iterator[None]:
-    """Within it `ray.init` starts neither monitor (autoscaler, logs) and no server of a dashboard.
+    """Within it `ray.init` starts no monitor, of an autoscaler or of logs, and no server of a dashboard.
 
     Where Ray has renamed one of them it starts as it always did.
     """
     from ray._private.node import Node
 
-    def started(node: Any, **_: Any) -> None:
-        pass
-
-    with ExitStack() as stack:
-        for name in NEEDLESS:
-            if hasattr(Node, name):
-                stack.enter_context(patch.object(Node, name, started))
+    found = {name: getattr(Node, name) for name in NEEDLESS if hasattr(Node, name)}
+    try:
+        for name in found:
+            setattr(Node, name, _start_nothing)
         yield
+    finally:
+        for name, method in found.items():
+            setattr(Node, name, method)
+
+
+def _start_nothing(node: Any, **_: Any) -> None:
+    """In place of a method of a Ray node."""
