@@ -62,7 +62,7 @@ class Checkpoints(Watcher):
         self.strategy, self.grid, self.every = strategy, grid, every
         self._files: dict[str, dict[str, Any]] = {}  # of client states, oldest first: size and checksum
         self._place: dict[int, tuple[str, int]] = {}  # the file with a client's state, and its share of it
-        self._named: dict[str, str] = {}  # which copy of these files the last checkpoint names
+        self._first: set[str] = set()  # the files of which the last checkpoint names the first copy
         self._unsaved: tuple[int, ArrayRecord] | None = None
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._hurry = threading.Event()  # somebody waits for what is being written
@@ -149,11 +149,11 @@ class Checkpoints(Watcher):
 
     def _turned(self) -> dict[str, dict[str, Any]]:
         """The files of client states, none under the name that the checkpoint before has for it."""
-        last, self._named = self._named, {}
-        for name in self._files:
-            first = last.get(name) != name
-            self._named[name] = name if first else name.replace(".", f"{_COPY}.")
-        return {self._named[name]: file for name, file in self._files.items()}
+        self._first = self._files.keys() - self._first
+        return {
+            name if name in self._first else name.replace(".", f"{_COPY}."): file
+            for name, file in self._files.items()
+        }
 
     def _copied(self, name: str) -> None:
         path, first = self.folder / name, self.folder / name.replace(_COPY, "")

@@ -63,6 +63,16 @@ class Saver:
         self.watcher.settle()
 
 
+def begun(out: Path) -> tuple[States, Saver]:
+    """After a round in which four clients committed a state."""
+    states = States()
+    saver = Saver(out, states)
+    for client in range(4):
+        states.commit(client, 10.0 + client)
+    saver.end(1)
+    return states, saver
+
+
 def files(out: Path) -> list[str]:
     return sorted(path.name for path in (out / "checkpoint").iterdir())
 
@@ -75,11 +85,7 @@ def saved_rounds(out: Path) -> tuple[int, float, dict[int, float]]:
 
 
 def test_states_are_written_only_where_they_changed_and_read_back_whole(tmp_path: Path) -> None:
-    states = States()
-    saver = Saver(tmp_path, states)
-    for client in range(4):
-        states.commit(client, 10.0 + client)
-    saver.end(1)
+    states, saver = begun(tmp_path)
     states.commit(2, 22.0)
     saver.end(2)
     states.forget(3)
@@ -93,11 +99,7 @@ def test_states_are_written_only_where_they_changed_and_read_back_whole(tmp_path
 
 
 def test_damage_to_any_one_file_costs_one_checkpoint_at_most(tmp_path: Path) -> None:
-    states = States()
-    saver = Saver(tmp_path, states)
-    for client in range(4):
-        states.commit(client, 10.0 + client)
-    saver.end(1)
+    states, saver = begun(tmp_path)
     rounds: dict[str, set[int]] = {}
     for number in (2, 3, 4, 5):
         states.commit(3, float(number))  # the others' states stay those of round 1
