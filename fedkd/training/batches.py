@@ -27,8 +27,8 @@ def batches(
     chance = task.rng("augment") if settings.augment != "none" else None
     while left > 0:
         index = torch.randperm(len(data), generator=order).to(data.y.device)
-        x, y = in_layout(data.x.index_select(0, index)), data.y[index]
-        extras = {name: rows[index] for name, rows in phase.extras.items()}
+        x, y = in_layout(data.x.index_select(0, index)), data.y.index_select(0, index)
+        extras = {name: rows.index_select(0, index) for name, rows in phase.extras.items()}
         for rows in cuts[:left]:
             images = x[rows] if chance is None else augment(x[rows], settings.augment, chance)
             yield Batch(images, y[rows], {name: extra[rows] for name, extra in extras.items()})
