@@ -7,6 +7,7 @@ Flower's own transports do; inside the engine it is pickled with protocol 5, its
 
 import functools
 import io
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -82,9 +83,13 @@ def as_ndarray(array: Array) -> np.ndarray:
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def nbytes(record: ArrayRecord) -> int:
-    """What the record's values weigh; names, and headers where the format is NumPy's, do not count."""
-    return sum(as_ndarray(a).nbytes if a.stype == NUMPY_STYPE else len(a.data) for a in record.values())
+def nbytes(array: Array) -> int:
+    """What an array's values weigh, without touching them; what is no NumPy array weighs its bytes."""
+    if isinstance(array, LazyArray):
+        return array.ndarray.nbytes
+    if array.stype != NUMPY_STYPE:
+        return len(array.data)
+    return math.prod(array.shape) * np.dtype(array.dtype).itemsize
 
 
 def record_from_arrays(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:

@@ -1,24 +1,14 @@
 """What is in the content of a message: its size, its shapes, the work that was done, and what is wrong."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, RecordDict
 
-from clients.arrays import NUMPY_STYPE, LazyArray, as_ndarray
+from clients.arrays import NUMPY_STYPE, as_ndarray, nbytes
 from fedkd.protocol import NUM_EXAMPLES, SAMPLES_TRAINED, SETUP
 from simulations.flower_private import CLIENT_RAISED, message_from, metadata_of
-
-
-def nbytes(array: Array) -> int:
-    """Size of an array's values, without touching them; of what is no NumPy array, its bytes."""
-    if isinstance(array, LazyArray):
-        return array.ndarray.nbytes
-    if array.stype != NUMPY_STYPE:
-        return len(array.data)
-    return math.prod(array.shape) * np.dtype(array.dtype).itemsize
 
 
 def sizes(content: RecordDict) -> Counter[str]:

@@ -41,6 +41,6 @@ def payload(messages: Iterable[Message]) -> Counter[str]:
         for name, record in message.content.items() if message.has_content() else ():
             if isinstance(record, ArrayRecord):
                 if id(record) not in weights:
-                    weights[id(record)] = nbytes(record)
+                    weights[id(record)] = sum(map(nbytes, record.values()))
                 total[name] += weights[id(record)]
     return total

@@ -120,5 +120,6 @@ def test_tensors_from_read_only_memory_and_stock_arrays() -> None:
 
 
 def test_nbytes_counts_values_only() -> None:
-    assert nbytes(record_from_arrays({"w": np.zeros((2, 3), np.float32), "s": np.array(1.0)})) == 32
-    assert nbytes(ArrayRecord([np.zeros(5, np.int64)])) == 40
+    ours = record_from_arrays({"w": np.zeros((2, 3), np.float32), "s": np.array(1.0)})
+    assert [nbytes(array) for array in ours.values()] == [24, 8]
+    assert [nbytes(array) for array in ArrayRecord([np.zeros(5, np.int64)]).values()] == [40]
