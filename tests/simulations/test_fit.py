@@ -18,7 +18,7 @@ SMALL = ["clients=4", "rounds=1", "data.max_samples=400", "engine=inline"]
     ("words", "told"),
     [
         (["method=fedavg,fedbn", "model=mlp"], "fedbn-fashion_mini-"),
-        (["method=fedavg_ft,dense", "data=shakespeare", "split.val=0.2"], "text has no generator"),
+        (["method=fd,fedavg_ft", "model.per_client=[cnn,mlp]"], "does not go with method=fedavg_ft"),
     ],
 )
 def test_what_does_not_fit_is_told_before_the_first_run(
